@@ -1,0 +1,110 @@
+// Package config is the shape of postern.toml: what can be set, what it means,
+// what it is if nobody says, and what is refused.
+//
+//	config.go    the keys, each with the comment that the file shows, and defaults
+//	value.go     sizes and durations as people write them
+//	load.go      reads a file: unknown keys are errors with their line
+//	validate.go  what values are allowed
+//	render.go    writes the commented file
+//	ports.go     the port numbers of a set-up
+//
+// A key that is absent has its default, and every default is safe. The package
+// only reads the configuration file; it does not look whether other files exist,
+// open ports or ask DNS ("postern check" does).
+package config
+
+import "time"
+
+// Config is the whole of postern.toml. The tag toml names a key and doc is its
+// comment in the file. Paths are absolute after Load.
+type Config struct {
+	Hostname   string   `toml:"hostname" doc:"This server's name in DNS. It greets with it, signs trace fields with it, and MX records point to it."`
+	Domains    []string `toml:"domains" doc:"The domains that mail is accepted for. The first is the one that bare \"postmaster\" belongs to."`
+	Postmaster string   `toml:"postmaster" doc:"The account that gets mail for postmaster where no account has that name. Empty: the oldest account."`
+	DataDir    string   `toml:"data_dir" doc:"Where mail and the database lie. What messages say is in there as ciphertext only. Paths in this file are relative to the file itself."`
+	KeysDir    string   `toml:"keys_dir" doc:"Where the gateway's own secret keys lie. Keep it out of data_dir and back it up apart from it: whoever has both can open copies that are held until their owner has a certificate."`
+
+	TLS   TLS   `toml:"tls" doc:"The certificate that SMTP and IMAP show. SIGHUP loads it again."`
+	SMTP  SMTP  `toml:"smtp" doc:"Mail that other servers deliver to us (MX)."`
+	IMAP  IMAP  `toml:"imap" doc:"Mail that our users read."`
+	HTTP  HTTP  `toml:"http" doc:"Health and metrics: /livez, /readyz, /metrics."`
+	DNS   DNS   `toml:"dns" doc:"Look-ups for SPF, DKIM and DMARC. Mail is accepted without their results if they take too long."`
+	Seal  Seal  `toml:"seal" doc:"How mail that arrives in clear is encrypted to its recipient."`
+	Store Store `toml:"store" doc:"What accounts may keep."`
+	Log   Log   `toml:"log" doc:"The log goes to standard error."`
+}
+
+// TLS names the certificate.
+type TLS struct {
+	Cert string `toml:"cert" doc:"The certificate chain, PEM, the server's own first."`
+	Key  string `toml:"key" doc:"Its secret key, PEM."`
+}
+
+// SMTP is the MX.
+type SMTP struct {
+	Listen              string `toml:"listen" doc:"Address and port, such as \":25\" for all addresses or \"192.0.2.1:25\" or \"[2001:db8::1]:25\" for one. Empty: not served."`
+	MaxMessageSize      Size   `toml:"max_message_size" doc:"The largest message that is accepted, here and by IMAP; other servers see it as SIZE. From \"64KiB\" to \"1GiB\"."`
+	MaxRecipients       int    `toml:"max_recipients" doc:"The most recipients of one message. RFC 5321 asks for at least 100."`
+	MaxConnections      int    `toml:"max_connections" doc:"The most connections at once."`
+	MaxConnectionsPerIP int    `toml:"max_connections_per_ip" doc:"The most connections at once from one IPv4 address or one IPv6 /64."`
+	ConnectionRate      int    `toml:"connection_rate" doc:"The most new connections a minute from one such address."`
+	MessageRate         int    `toml:"message_rate" doc:"The most messages a minute from one such address."`
+}
+
+// IMAP is the front end for mail clients.
+type IMAP struct {
+	Listen          string `toml:"listen" doc:"Address and port that begins in clear and offers STARTTLS. Empty: not served."`
+	ListenTLS       string `toml:"listen_tls" doc:"Address and port with TLS from the start. Empty: not served."`
+	AllowClearLogin bool   `toml:"allow_clear_login" doc:"Allow passwords without TLS. Only where listen is a loopback address."`
+}
+
+// HTTP is for whoever runs the server.
+type HTTP struct {
+	Listen string `toml:"listen" doc:"Address and port; it has to be a loopback address, because nobody is asked for a password. Empty: not served."`
+}
+
+// DNS is how names are looked up.
+type DNS struct {
+	Servers []string `toml:"servers" doc:"Resolvers, as IP addresses with or without a port. Empty: those of /etc/resolv.conf. One on this machine that validates DNSSEC is best."`
+	Timeout Duration `toml:"timeout" doc:"How long the look-ups for one message may take together. From \"100ms\" to \"30s\"."`
+}
+
+// Seal is how mail is sealed.
+type Seal struct {
+	Subject       string `toml:"subject" doc:"\"hide\": the subject outside of the encrypted part is \"[...]\". \"keep\": it stays readable, for clients that cannot show the one inside."`
+	NoCertificate string `toml:"no_certificate" doc:"Mail to an account without a usable certificate: \"hold\" keeps it encrypted with a key of the gateway until there is one, \"reject\" refuses it."`
+}
+
+// Store is what accounts may keep.
+type Store struct {
+	Quota Size `toml:"quota" doc:"The most a new account may keep. \"0B\": no limit."`
+}
+
+// Log is what is logged and how.
+type Log struct {
+	Format    string `toml:"format" doc:"\"text\" or \"json\"."`
+	Level     string `toml:"level" doc:"\"debug\", \"info\", \"warn\" or \"error\"."`
+	Addresses bool   `toml:"addresses" doc:"Show mail addresses and IP addresses. Without, they are shown as hashes that are the same for the same address until the next start."`
+}
+
+// Default returns the configuration of an absent or empty file. Its hostname and
+// domains are only examples: Load wants a file to name its own.
+func Default() *Config {
+	return &Config{
+		Hostname: "mail.example.org",
+		Domains:  []string{"example.org"},
+		DataDir:  "data",
+		KeysDir:  "keys",
+		TLS:      TLS{Cert: "tls/cert.pem", Key: "tls/key.pem"},
+		SMTP: SMTP{
+			Listen: ":25", MaxMessageSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000,
+			MaxConnectionsPerIP: 50, ConnectionRate: 600, MessageRate: 3000,
+		},
+		IMAP:  IMAP{Listen: ":143", ListenTLS: ":993"},
+		HTTP:  HTTP{Listen: "127.0.0.1:9325"},
+		DNS:   DNS{Servers: []string{}, Timeout: Duration(2 * time.Second)},
+		Seal:  Seal{Subject: "hide", NoCertificate: "hold"},
+		Store: Store{Quota: 50e9},
+		Log:   Log{Format: "text", Level: "info"},
+	}
+}

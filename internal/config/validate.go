@@ -1,0 +1,199 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/idna"
+)
+
+// Validate returns all that is wrong, joined, each a *Problem that names the key
+// and says what is allowed. Names have to be in lower case with A-labels already;
+// Load sees to that.
+func (c *Config) Validate() error {
+	var errs []error
+	for _, p := range c.problems() {
+		errs = append(errs, p)
+	}
+	return errors.Join(errs...)
+}
+
+// normalise makes paths absolute, starting from dir, and names lower-case A-labels.
+func (c *Config) normalise(dir string) {
+	for _, p := range []*string{&c.DataDir, &c.KeysDir, &c.TLS.Cert, &c.TLS.Key} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	c.Hostname = aLabels(c.Hostname)
+	for i := range c.Domains {
+		c.Domains[i] = aLabels(c.Domains[i])
+	}
+	if local, domain, ok := strings.Cut(c.Postmaster, "@"); ok {
+		c.Postmaster = strings.ToLower(local) + "@" + aLabels(domain)
+	}
+}
+
+// aLabels returns a domain in lower case with A-labels, or as it is if it is none.
+func aLabels(s string) string {
+	if a, err := idna.Lookup.ToASCII(s); err == nil {
+		return a
+	}
+	return s
+}
+
+// check collects problems.
+type check []*Problem
+
+func (c *check) fail(key, format string, args ...any) {
+	*c = append(*c, &Problem{Key: key, Text: fmt.Sprintf(format, args...)})
+}
+
+func (c *Config) problems() []*Problem {
+	var k check
+	k.names(c)
+	k.paths(c)
+	k.listeners(c)
+	k.limits(c)
+	for _, s := range c.DNS.Servers {
+		if _, err := netip.ParseAddr(s); err == nil {
+			continue
+		}
+		if _, err := netip.ParseAddrPort(s); err != nil {
+			k.fail("dns.servers", "%q is not an IP address with or without a port, such as \"127.0.0.1\" or \"[::1]:53\"", s)
+		}
+	}
+	k.oneOf("seal.subject", c.Seal.Subject, "hide", "keep")
+	k.oneOf("seal.no_certificate", c.Seal.NoCertificate, "hold", "reject")
+	k.oneOf("log.format", c.Log.Format, "text", "json")
+	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	return k
+}
+
+func (k *check) names(c *Config) {
+	if !isDomain(c.Hostname) {
+		k.fail("hostname", "%q is not a domain name such as \"mail.example.org\"", c.Hostname)
+	}
+	if len(c.Domains) == 0 {
+		k.fail("domains", "at least one is needed")
+	}
+	for i, d := range c.Domains {
+		if !isDomain(d) {
+			k.fail("domains", "%q is not a domain name such as \"example.org\"", d)
+		} else if slices.Contains(c.Domains[:i], d) {
+			k.fail("domains", "%q stands there twice", d)
+		}
+	}
+	if c.Postmaster == "" {
+		return
+	}
+	if local, domain, ok := strings.Cut(c.Postmaster, "@"); !ok || local == "" || !slices.Contains(c.Domains, domain) {
+		k.fail("postmaster", "%q is not an address in one of the domains", c.Postmaster)
+	}
+}
+
+// isDomain says whether s is a domain in lower case with A-labels.
+func isDomain(s string) bool {
+	if len(s) > 253 {
+		return false
+	}
+	if _, err := netip.ParseAddr(s); err == nil {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return false
+		}
+	}
+	return true
+}
+
+func (k *check) paths(c *Config) {
+	for _, p := range []struct{ key, path string }{
+		{"data_dir", c.DataDir}, {"keys_dir", c.KeysDir}, {"tls.cert", c.TLS.Cert}, {"tls.key", c.TLS.Key},
+	} {
+		if p.path == "" {
+			k.fail(p.key, "it must not be empty")
+		}
+	}
+	// A backup of the one must not carry the other along.
+	if within(c.KeysDir, c.DataDir) || within(c.DataDir, c.KeysDir) {
+		k.fail("keys_dir", "it must not be in data_dir, nor the other way round: whoever gets one must not get both")
+	}
+}
+
+func within(path, dir string) bool {
+	rel, err := filepath.Rel(dir, path)
+	return err == nil && path != "" && dir != "" && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+}
+
+func (k *check) listeners(c *Config) {
+	seen := make(map[string]string)
+	for _, l := range []struct {
+		key, addr string
+		loopback  string // why it has to be a loopback address, or ""
+	}{
+		{"smtp.listen", c.SMTP.Listen, ""},
+		{"imap.listen", c.IMAP.Listen, map[bool]string{true: "allow_clear_login is set"}[c.IMAP.AllowClearLogin]},
+		{"imap.listen_tls", c.IMAP.ListenTLS, ""},
+		{"http.listen", c.HTTP.Listen, "nobody is asked for a password there"},
+	} {
+		if l.addr == "" {
+			continue
+		}
+		host, port, err := net.SplitHostPort(l.addr)
+		ip, ipErr := netip.ParseAddr(host)
+		if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || host != "" && host != "localhost" && ipErr != nil {
+			k.fail(l.key, "%q is not an address and port such as \":25\", \"192.0.2.1:25\" or \"[::1]:25\"", l.addr)
+			continue
+		} else if n == 0 {
+			port = "" // any free port, so no two are the same
+		}
+		if l.loopback != "" && host != "localhost" && !ip.Unmap().IsLoopback() {
+			k.fail(l.key, "%q is not a loopback address such as \"127.0.0.1:%s\", and has to be one: %s", l.addr, port, l.loopback)
+		}
+		if other, ok := seen[l.addr]; ok && port != "" {
+			k.fail(l.key, "%q is taken by %s", l.addr, other)
+		}
+		seen[l.addr] = l.key
+	}
+}
+
+func (k *check) limits(c *Config) {
+	if s := c.SMTP.MaxMessageSize; s < 64<<10 || s > 1<<30 { // RFC 5321 4.5.3.1.7 wants 64 KiB
+		k.fail("smtp.max_message_size", "%v is out of range: from \"64KiB\" to \"1GiB\"", s)
+	}
+	if c.Store.Quota < 0 || c.Store.Quota != 0 && c.Store.Quota < c.SMTP.MaxMessageSize {
+		k.fail("store.quota", "%v is less than one message may have (smtp.max_message_size)", c.Store.Quota)
+	}
+	if d := time.Duration(c.DNS.Timeout); d < 100*time.Millisecond || d > 30*time.Second {
+		k.fail("dns.timeout", "%v is out of range: from \"100ms\" to \"30s\"", c.DNS.Timeout)
+	}
+	for _, n := range []struct {
+		key           string
+		value, lo, hi int
+	}{
+		{"smtp.max_recipients", c.SMTP.MaxRecipients, 1, 100_000},
+		{"smtp.max_connections", c.SMTP.MaxConnections, 1, 100_000},
+		{"smtp.max_connections_per_ip", c.SMTP.MaxConnectionsPerIP, 1, 100_000},
+		{"smtp.connection_rate", c.SMTP.ConnectionRate, 1, 10_000_000},
+		{"smtp.message_rate", c.SMTP.MessageRate, 1, 10_000_000},
+	} {
+		if n.value < n.lo || n.value > n.hi {
+			k.fail(n.key, "%d is out of range: from %d to %d", n.value, n.lo, n.hi)
+		}
+	}
+}
+
+func (k *check) oneOf(key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		k.fail(key, "%q is not allowed: it is one of \"%s\"", value, strings.Join(allowed, `", "`))
+	}
+}
