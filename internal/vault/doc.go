@@ -1,0 +1,18 @@
+// Package vault keeps the gateway's own secrets, in a directory of its own apart
+// from the mail: the key that signs provenance (Ed25519, RFC 8032), the hold key
+// that opens mail waiting for its owner's certificate (OpenPGP), and a master
+// secret from which others are derived (HKDF, RFC 5869).
+//
+// It signs, opens and derives; it never hands out a secret key. It never holds a
+// key that opens anybody's own mail, and nobody's passwords. A backup of the data
+// without this directory opens nothing; the directory itself has to be kept
+// elsewhere and safe: without the hold key, held mail is lost.
+//
+//	provenance.key   Ed25519 secret key, PEM (PKCS #8)
+//	provenance.pub   its public key, PEM (PKIX), to be published
+//	hold.key         OpenPGP secret key, armored, no passphrase
+//	hold.pub         its certificate, armored
+//	master.secret    32 random octets, in hex
+//
+// The secret ones have mode 0600, the directory 0700; Open refuses anything wider.
+package vault
