@@ -224,8 +224,9 @@ type BlobOpener interface {
 	Open(ctx context.Context, ref string) (BlobReader, error)
 }
 
-// BlobReader reads a blob; several goroutines may call ReadAt.
-type BlobReader interface {
+// BlobReader reads a blob; several goroutines may call ReadAt. It is an alias so
+// that a blob store need not know this package to return one.
+type BlobReader = interface {
 	io.ReaderAt
 	io.Closer
 }
