@@ -192,7 +192,7 @@ func filling(d *testkit.FullDisk) system {
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	disk := testkit.NewFullDisk(2_000_000)
+	disk := testkit.NewFullDisk(3 * maxSmall)
 	f := openTest(t, dir, Options{}, filling(disk))
 	var acknowledged []Written
 	full := 0

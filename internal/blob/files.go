@@ -50,7 +50,7 @@ type Files struct {
 	sys      system
 	run      *run
 	handles  *handles
-	chunks   chunks
+	chunks   *chunks
 	group    *group
 	dirs     *dirSyncer
 	syncs    chan struct{} // a place for each large blob that is being synchronised
@@ -100,6 +100,7 @@ func openFiles(dir string, o Options, sys system) (*Files, error) {
 		syncs: make(chan struct{}, maxSyncs),
 	}
 	f.handles = newHandles(f.segmentPath)
+	f.chunks = newChunks()
 	f.group = newGroup(f)
 	if err := f.makeDirs(); err != nil {
 		return nil, fmt.Errorf("open blob store: %w", err)

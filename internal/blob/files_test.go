@@ -111,3 +111,40 @@ func TestManyWritersAreModest(t *testing.T) {
 		t.Errorf("each writer takes %d octets", each)
 	}
 }
+
+// Of the large buffers there are only a few: who gets none writes to a file at once,
+// and all of them come back.
+func TestFewLargeBuffers(t *testing.T) {
+	t.Parallel()
+	f := openTest(t, t.TempDir(), Options{}, realSystem())
+	var open []Writer
+	for range 3 * maxLargest {
+		w, err := f.Create(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(octets(1, maxSmall-100)); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, w)
+	}
+	if n := len(f.chunks.taken); n != maxLargest {
+		t.Errorf("%d large buffers are in use", n)
+	}
+	for i, w := range open {
+		if i%2 == 0 {
+			w.Abort()
+			continue
+		}
+		got, err := w.Commit(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Verify(t.Context(), got.Ref, got.Size, got.Digest); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := len(f.chunks.taken); n != 0 {
+		t.Errorf("%d large buffers were not given back", n)
+	}
+}

@@ -27,7 +27,7 @@ const (
 	// minSpan leaves room for a header and a tag.
 	minSpan = 2 * unit
 	// maxSmall is the size in octets up to which blobs go into segments.
-	maxSmall = 256 << 10
+	maxSmall = 2 << 20
 
 	segmentMagic = "PstnSeg\x01"
 )

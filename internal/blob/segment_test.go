@@ -424,7 +424,7 @@ func TestRefsAreCanonical(t *testing.T) {
 		t.Error(err)
 	}
 	for _, ref := range []string{"s/ABC/fc0/def-abcdef01", "s/0abc/fc0/def-abcdef01", "s/abc/fc0/def-ABCDEF01", "s/abc/fc1/def-abcdef01",
-		"s/abc/fc0/def", "s/abc/fc0/def-abcdef01-", "s/abc/0/def-abcdef01", "s/100000000/fc0/def-abcdef01", "s/abc/fc0/fffff-abcdef01"} {
+		"s/abc/fc0/def", "s/abc/fc0/def-abcdef01-", "s/abc/0/def-abcdef01", "s/100000000/fc0/def-abcdef01", "s/abc/fc0/ffffff-abcdef01"} {
 		if _, err := parsePlace(ref); !errors.Is(err, ErrRef) {
 			t.Errorf("%s: %v", ref, err)
 		}

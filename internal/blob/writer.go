@@ -17,8 +17,8 @@ import (
 // with writing them.
 const writeBehind = 1 << 20
 
-// writer keeps a blob in memory while it is small. Beyond maxSmall it goes to a
-// temporary file.
+// writer keeps a blob in memory while it is small. Beyond maxSmall, or where memory is
+// short, it goes to a temporary file.
 type writer struct {
 	f     *Files
 	chunk *chunk // nil before the first octet and after the end
@@ -59,8 +59,7 @@ func (w *writer) Write(p []byte) (int, error) {
 
 func (w *writer) write(p []byte) error {
 	if w.file == nil {
-		if w.n+len(p) <= maxSmall {
-			w.grow(w.n + len(p))
+		if w.grow(w.n + len(p)) {
 			w.take(p)
 			return nil
 		}
@@ -92,17 +91,26 @@ func (w *writer) take(p []byte) int {
 	return n
 }
 
-// grow makes room for n octets in all.
-func (w *writer) grow(n int) {
+// grow makes room for n octets in all, or says that the blob must go to a file: it is
+// large, or too many of middling size are in memory already.
+func (w *writer) grow(n int) bool {
 	if n == 0 || w.chunk != nil && n <= w.chunk.room() {
-		return
+		return true
+	}
+	if n > maxSmall {
+		return false
+	}
+	more := w.f.chunks.get(n)
+	if more == nil {
+		return false
 	}
 	old := w.chunk
-	w.chunk = w.f.chunks.get(n)
+	w.chunk = more
 	if old != nil {
 		copy(w.chunk.b[unit:], old.b[unit:unit+w.n])
 		old.free()
 	}
+	return true
 }
 
 // spill moves what is in memory to a temporary file.

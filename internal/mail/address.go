@@ -29,12 +29,16 @@ type Address struct {
 }
 
 // ParseAddress reads local-part "@" domain, where the local-part may be a
-// quoted-string. It refuses control characters, invalid UTF-8, an empty part and
-// anything over the limits of RFC 5321 4.5.3.1. Comments and display names are
-// not part of an addr-spec and are refused.
+// quoted-string. It refuses control characters, line and paragraph separators,
+// invalid UTF-8, an empty part and anything over the limits of RFC 5321 4.5.3.1.
+// Comments and display names are not part of an addr-spec and are refused.
 func ParseAddress(s string) (Address, error) {
-	if len(s) > maxAddress+2 || !utf8.ValidString(s) {
+	// The canonical form may be shorter; nothing sensible is twice as long.
+	if len(s) > 2*maxAddress || !utf8.ValidString(s) {
 		return Address{}, fmt.Errorf("%w: too long or not UTF-8", ErrAddress)
+	}
+	if strings.IndexFunc(s, control) >= 0 {
+		return Address{}, fmt.Errorf("%w: control character", ErrAddress)
 	}
 	local, rest, err := cutLocal(s)
 	if err != nil {
@@ -47,7 +51,16 @@ func ParseAddress(s string) (Address, error) {
 	if len(local) > maxLocal {
 		return Address{}, fmt.Errorf("%w: local-part over %d octets", ErrAddress, maxLocal)
 	}
-	return Address{Local: local, Domain: domain}, nil
+	a := Address{Local: local, Domain: domain}
+	if len(a.String()) > maxAddress {
+		return Address{}, fmt.Errorf("%w: over %d octets", ErrAddress, maxAddress)
+	}
+	return a, nil
+}
+
+// control finds what could end a line or steer a terminal.
+func control(r rune) bool {
+	return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029'
 }
 
 // cutLocal splits s behind the local-part and its "@".
@@ -75,18 +88,12 @@ func cutQuoted(s string) (local, domain string, err error) {
 		switch {
 		case c == '\\' && i+1 < len(s):
 			i++
-			c = s[i]
-			if c < ' ' || c == 0x7f {
-				return "", "", fmt.Errorf("%w: control character", ErrAddress)
-			}
-			b.WriteByte(c)
+			b.WriteByte(s[i])
 		case c == '"':
 			if b.Len() == 0 || !strings.HasPrefix(s[i+1:], "@") {
 				return "", "", fmt.Errorf("%w: bad quoted local-part", ErrAddress)
 			}
 			return b.String(), s[i+2:], nil
-		case c < ' ' || c == 0x7f:
-			return "", "", fmt.Errorf("%w: control character", ErrAddress)
 		default:
 			b.WriteByte(c)
 		}
@@ -97,7 +104,7 @@ func cutQuoted(s string) (local, domain string, err error) {
 func notAtext(r rune) bool {
 	switch {
 	case r >= utf8.RuneSelf:
-		return r < 0xa0 // C1 controls
+		return control(r)
 	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
 		return false
 	}
@@ -107,6 +114,9 @@ func notAtext(r rune) bool {
 // ParseDomain returns a domain in lower case with A-labels (RFC 5890), or an
 // address literal (RFC 5321 4.1.3) as it is.
 func ParseDomain(s string) (string, error) {
+	if !utf8.ValidString(s) {
+		return "", fmt.Errorf("%w: not UTF-8", ErrAddress)
+	}
 	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") && len(s) > 2 {
 		if strings.IndexFunc(s[1:len(s)-1], func(r rune) bool {
 			return r <= ' ' || r >= 0x7f || strings.ContainsRune(`[]\<>"`, r)

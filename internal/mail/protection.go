@@ -47,7 +47,8 @@ const (
 // Order is what is wanted for one recipient, complete with what to do when there
 // is no certificate. The zero value refuses everything.
 type Order struct {
-	// Floor is the weakest level at which the copy may exist.
+	// Floor is the weakest level at which the copy may exist: Clear or stronger. An
+	// order without one refuses.
 	Floor Level
 	// NoCertificate is Held or Refused: what becomes of clear mail when the
 	// directory answers None.
@@ -75,7 +76,7 @@ func Protect(o Order, c Content, a Answer) Protection {
 
 func atRest(o Order, c Content, a Answer) Level {
 	switch {
-	case o == Order{}:
+	case o.Floor < Clear:
 		return Refused
 	case c == ContentEncrypted:
 		return EndToEnd

@@ -1,0 +1,214 @@
+package bridge
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+
+	"postern/internal/mail"
+	"postern/internal/message"
+	"postern/internal/msgauth"
+	"postern/internal/pgp"
+)
+
+// arrival is a message that is being worked on: its octets and what was found in
+// them.
+type arrival struct {
+	*spool
+	// raw is the header section as it came, the empty line included.
+	raw []byte
+	// header is the header section without the fields that only we may write.
+	header message.Header
+	// bodyStart is the offset of the body, behind the empty line.
+	bodyStart int64
+	// bodyDigest is the SHA-256 of all octets from bodyStart on.
+	bodyDigest [sha256.Size]byte
+	content    mail.Content
+	verdict    msgauth.Results
+}
+
+// receive is step 1: the octets, never in clear on disk, and in the same pass the
+// digest of the body.
+func (b *Bridge) receive(r io.Reader) (*arrival, error) {
+	body := bodyHash{hash: sha256.New()}
+	sp, err := b.spools.fill(r, b.MaxSize, body.write)
+	if err != nil {
+		return nil, err
+	}
+	m := &arrival{spool: sp, bodyStart: body.end.Len()}
+	body.hash.Sum(m.bodyDigest[:0])
+	return m, nil
+}
+
+// bodyHash finds the body in what streams by and hashes it.
+type bodyHash struct {
+	end  message.HeaderEnd
+	hash hash.Hash
+}
+
+func (b *bodyHash) write(p []byte) error {
+	if !b.end.Found() {
+		n, _ := b.end.Feed(p)
+		if b.end.Len() > maxHeader {
+			return errHeaderTooBig
+		}
+		p = p[n:]
+	}
+	b.hash.Write(p)
+	return nil
+}
+
+// parse is step 2: the header section, without what only we may say, and whether
+// the message is encrypted already.
+func (t *transaction) parse(m *arrival) error {
+	raw, err := m.Prefix(m.bodyStart)
+	if err != nil {
+		return fmt.Errorf("read header section: %w", err)
+	}
+	h, _, err := message.ParseHeader(raw)
+	if errors.Is(err, message.ErrHeaderTooLarge) {
+		return errHeaderTooBig.Because(err)
+	}
+	if err != nil {
+		return fmt.Errorf("parse header section: %w", err)
+	}
+	m.header = h
+	switch t.source.Kind {
+	case mail.KindMX:
+		if message.CountReceived(h) > maxReceived {
+			return errLoop
+		}
+		m.header = message.StripMarks(message.Strip(h, t.Hostname))
+	case mail.KindImport:
+		m.header = message.Strip(h, t.Hostname)
+	}
+	m.raw = raw
+	m.content, err = t.inspect(m)
+	return err
+}
+
+// inspect finds out whether the message is ciphertext already. Its own claim is not
+// enough: the packets must parse. When in doubt it is clear, and will be sealed.
+func (t *transaction) inspect(m *arrival) (mail.Content, error) {
+	if t.source.Kind == mail.KindNotice {
+		return mail.ContentNotice, nil
+	}
+	if !claimsEncryption(m.header) {
+		return mail.ContentClear, nil
+	}
+	top, err := message.Scan(m, m.Size(), message.Limits{})
+	if err != nil {
+		return 0, fmt.Errorf("scan: %w", err)
+	}
+	candidate, ok, err := message.FindEncrypted(top, m)
+	if err != nil {
+		return 0, fmt.Errorf("look for ciphertext: %w", err)
+	}
+	if !ok {
+		return mail.ContentClear, nil
+	}
+	encrypted := false
+	switch data := candidate.Reader(m); candidate.Kind {
+	case message.PGPMIME:
+		var found pgp.Inspection
+		found, err = pgp.Inspect(data)
+		encrypted = err == nil && found.Encrypted
+	case message.CMS:
+		encrypted, err = message.InspectCMS(data)
+		encrypted = encrypted && err == nil
+	}
+	if encrypted {
+		return mail.ContentEncrypted, nil
+	}
+	return mail.ContentClear, nil
+}
+
+// claimsEncryption says whether it is worth looking into the body.
+func claimsEncryption(h message.Header) bool {
+	mediaType, _, _ := strings.Cut(h.Get("Content-Type"), ";")
+	switch strings.ToLower(strings.TrimSpace(mediaType)) {
+	case "multipart/encrypted", "application/pkcs7-mime", "application/x-pkcs7-mime":
+		return true
+	}
+	return false
+}
+
+// verify is step 3: SPF, DKIM and DMARC over the untouched octets. What fails is a
+// result, never an error.
+func (t *transaction) verify(ctx context.Context, m *arrival) msgauth.Results {
+	if t.source.Kind != mail.KindMX {
+		return msgauth.Results{}
+	}
+	var from []mail.Address
+	for _, value := range m.header.Values("From") {
+		for _, a := range message.Addresses(value) {
+			// One that cannot be read counts too, as nobody's: a reader may show it
+			// where a check saw only the other.
+			parsed, err := mail.ParseAddress(mail.Address{Local: a.Local, Domain: a.Domain}.String())
+			if err != nil {
+				parsed = mail.Address{}
+			}
+			from = append(from, parsed)
+		}
+	}
+	verdict := t.Verifier.Verify(ctx, msgauth.Request{
+		IP: t.source.RemoteIP, Helo: t.source.Helo, From: t.source.From,
+		HeaderFrom: from, Header: m.raw,
+		Body: func() io.Reader { return io.NewSectionReader(m, m.bodyStart, m.Size()-m.bodyStart) },
+	})
+	spf, dkim, dmarc := verdict.Summary()
+	t.Metrics.MsgauthResult("spf", spf)
+	t.Metrics.MsgauthResult("dkim", dkim)
+	t.Metrics.MsgauthResult("dmarc", dmarc)
+	return verdict
+}
+
+// trace returns the fields that this server adds on top of a message that came in by
+// SMTP, in the order in which they stand.
+func (t *transaction) trace(m *arrival, r recipient) []byte {
+	if t.source.Kind != mail.KindMX {
+		return nil
+	}
+	var only mail.Address
+	if len(t.to) == 1 {
+		only = r.rcpt.Address
+	}
+	trace := []byte("Return-Path: <" + t.source.From.String() + ">\r\n")
+	trace = append(trace, message.ReceivedField(message.Received{
+		Helo: t.source.Helo, IP: t.source.RemoteIP, By: t.Hostname,
+		With: t.source.Protocol, ID: t.source.ID, TLS: tlsWords(t.source.TLS),
+		For: only.String(), Time: t.source.Time,
+	})...)
+	return append(trace, m.verdict.Field(t.Hostname)...)
+}
+
+func tlsWords(tls *mail.TLS) string {
+	if tls == nil {
+		return ""
+	}
+	return tls.Version + " " + tls.Cipher
+}
+
+// provenance is the gateway's statement of how the message arrived, without the
+// digests, which depend on the payload.
+func (t *transaction) provenance(m *arrival) message.Provenance {
+	p := message.Provenance{ID: t.source.ID, Time: t.source.Time, Class: "clear"}
+	switch t.source.Kind {
+	case mail.KindAppend:
+		p.Extra = []message.Attribute{{Name: "via", Value: "imap"}}
+	case mail.KindImport:
+		p.Extra = []message.Attribute{{Name: "via", Value: "import"}}
+	case mail.KindNotice:
+		p.Extra = []message.Attribute{{Name: "via", Value: "notice"}}
+	default:
+		if t.source.TLS != nil {
+			p.TLS = t.source.TLS.Version
+		}
+		p.SPF, p.DKIM, p.DMARC = m.verdict.Summary()
+	}
+	return p
+}

@@ -1,0 +1,292 @@
+// Package bridge is the path of a message through the gateway. It implements the
+// one door, mail.Acceptor, for SMTP, IMAP APPEND, import and the gateway's own
+// notices, and reads as the list of steps in transaction.Data: spool, parse, verify,
+// decide, look up, plan, seal, commit, wake.
+//
+// Clear mail leaves it only as OpenPGP ciphertext for the recipient's own
+// certificate, or for the gateway's hold certificate until the recipient has one
+// (design: P1 to P3). It never writes clear text of a message to a disk or a log,
+// never delivers what Protect did not decide, and answers without an error only
+// when every copy is on stable storage (P4).
+//
+// It knows nothing of SMTP replies or IMAP responses, and never holds a secret key:
+// the gateway's own are in package vault.
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"postern/internal/blob"
+	"postern/internal/mail"
+	"postern/internal/msgauth"
+	"postern/internal/store"
+	"postern/internal/telemetry"
+	"postern/internal/vault"
+	"postern/keydir"
+)
+
+// Options are what a Bridge works with. All fields are needed unless said otherwise.
+type Options struct {
+	Store     *store.Store
+	Blobs     blob.Store
+	Directory *keydir.Directory
+	Vault     *vault.Vault
+	Verifier  *msgauth.Verifier
+	// Wake tells that a mailbox changed; it must not block. Nil is allowed.
+	Wake func(topic string)
+	// Hostname names this server in trace fields and is the authserv-id of RFC 8601.
+	Hostname string
+	// Domains, Postmaster, KeepSubject and RejectWithoutCertificate are the Rules of the
+	// beginning; SetRules puts others in their place.
+	Domains                  []string
+	Postmaster               mail.Address
+	KeepSubject              bool
+	RejectWithoutCertificate bool
+	// MaxSize limits one message, in octets.
+	MaxSize int64
+	// SpoolDir is where the encrypted temporary files of large messages are made.
+	SpoolDir string
+	// SpoolMemory is how many octets of messages being worked on may be in memory.
+	SpoolMemory int64
+	// Now is the clock.
+	Now func() time.Time
+	Log *slog.Logger
+	// Metrics may be nil.
+	Metrics *telemetry.Metrics
+}
+
+// Rules are what may change while messages come in.
+type Rules struct {
+	// Domains are the hosted domains, in lower case with A-labels.
+	Domains []string
+	// Postmaster is the account that gets mail for postmaster where no account has
+	// that name. Zero: the oldest account.
+	Postmaster mail.Address
+	// KeepSubject leaves the Subject readable outside of the sealed payload.
+	KeepSubject bool
+	// RejectWithoutCertificate refuses mail to an account that has no usable
+	// certificate, instead of holding it.
+	RejectWithoutCertificate bool
+}
+
+// Bridge accepts messages. It is safe for concurrent use.
+type Bridge struct {
+	Options
+	rules  atomic.Pointer[Rules] // never changed after it was stored
+	spools *spools
+
+	// releasing keeps two releases from sealing the same held copy twice.
+	releasing sync.Mutex
+}
+
+// maxReceived is how many Received fields a message may have before it is a loop,
+// RFC 5321 6.3.
+const maxReceived = 50
+
+// maxHeader limits the header section, in octets.
+const maxHeader = 1 << 20
+
+// Refusals that only the bridge gives.
+var (
+	errRelay         = mail.Refuse(550, "5.7.1", "relaying is not allowed: this server only takes mail for its own domains")
+	errLoop          = mail.Refuse(554, "5.4.6", "mail loop: too many Received fields")
+	errHeaderTooBig  = mail.Refuse(552, "5.3.4", "the header section is larger than this server accepts")
+	errNoCertificate = mail.Refuse(550, "5.7.10", "the recipient has no OpenPGP certificate, and this server takes no mail for them until they have one")
+	errNotNow        = mail.Refuse(451, "4.7.5", "the recipient's certificate cannot be looked up now, try again later")
+	errRefused       = mail.Refuse(550, "5.7.5", "the message cannot be protected as the recipient requires")
+)
+
+// New returns a bridge.
+func New(o Options) *Bridge {
+	b := &Bridge{Options: o, spools: newSpools(o.SpoolDir, o.SpoolMemory)}
+	b.SetRules(Rules{
+		Domains: o.Domains, Postmaster: o.Postmaster,
+		KeepSubject: o.KeepSubject, RejectWithoutCertificate: o.RejectWithoutCertificate,
+	})
+	return b
+}
+
+// SetRules puts rules in the place of those before. A recipient that was accepted
+// before stays accepted.
+func (b *Bridge) SetRules(r Rules) {
+	r.Domains = slices.Clone(r.Domains)
+	b.rules.Store(&r)
+}
+
+// Begin starts a transaction: the MAIL of RFC 5321.
+func (b *Bridge) Begin(_ context.Context, source mail.Source) (mail.Transaction, error) {
+	if source.Kind == 0 {
+		return nil, errors.New("source of no kind")
+	}
+	if source.Size > b.MaxSize {
+		return nil, mail.ErrTooBig
+	}
+	return &transaction{Bridge: b, source: source}, nil
+}
+
+// transaction is one message on its way in.
+type transaction struct {
+	*Bridge
+	source mail.Source
+	// asked are the recipients as they were given; at says which of to each one is.
+	asked []mail.Rcpt
+	at    []int
+	to    []recipient
+}
+
+// Rcpt implements mail.Transaction.
+func (t *transaction) Rcpt(ctx context.Context, r mail.Rcpt) error {
+	account, err := t.resolve(ctx, r.Address)
+	if err != nil {
+		return err
+	}
+	if account.Quota > 0 && account.Used+max(t.source.Size, 1) > account.Quota {
+		return mail.ErrOverQuota
+	}
+	mailbox, err := t.mailbox(ctx, account, r.Into)
+	if err != nil {
+		return err
+	}
+	t.asked = append(t.asked, r)
+	for i, known := range t.to {
+		// alice@ and alice+list@ are one mailbox, which gets one copy.
+		if known.account.ID == account.ID && known.rcpt.Into == nil && r.Into == nil {
+			t.at = append(t.at, i)
+			return nil
+		}
+	}
+	answer := t.Directory.Own(ctx, account.Address)
+	order := t.order()
+	if err := refusal(mail.Protect(order, mail.ContentEncrypted, answer.Kind)); err != nil {
+		return err
+	}
+	if t.rules.Load().RejectWithoutCertificate && t.source.Kind == mail.KindMX && answer.Kind == mail.None {
+		return errNoCertificate
+	}
+	t.at = append(t.at, len(t.to))
+	t.to = append(t.to, recipient{rcpt: r, account: account, mailbox: mailbox, order: order, answer: answer})
+	return nil
+}
+
+// order is what the operator wants for mail that comes to rest here.
+func (t *transaction) order() mail.Order {
+	o := mail.Inbound()
+	if t.rules.Load().RejectWithoutCertificate {
+		o.NoCertificate = mail.Refused
+		o.NotKnown = mail.Deferred
+	}
+	return o
+}
+
+// refusal is the error for a protection that is none.
+func refusal(p mail.Protection) error {
+	switch {
+	case p.MayRest():
+		return nil
+	case p.Level() == mail.Deferred:
+		return errNotNow
+	default:
+		return errRefused
+	}
+}
+
+// Data implements mail.Transaction: the whole path, in order.
+func (t *transaction) Data(ctx context.Context, r io.Reader) (mail.Receipt, error) {
+	if len(t.to) == 0 {
+		return mail.Receipt{}, mail.ErrNoRecipients
+	}
+	m, err := t.receive(r)
+	if err != nil {
+		return mail.Receipt{}, err
+	}
+	defer m.Close()
+	if err := t.parse(m); err != nil {
+		return mail.Receipt{}, err
+	}
+	m.verdict = t.verify(ctx, m)
+	copies := plan(m.content, t.to)
+	batch, err := t.seal(ctx, m, t.to, copies)
+	if err != nil {
+		return mail.Receipt{}, err
+	}
+	placed, err := t.commit(ctx, batch)
+	if err != nil {
+		return mail.Receipt{}, err
+	}
+	t.wake(placed)
+	t.afterwards(ctx, m, copies)
+	return t.receipt(batch, placed), nil
+}
+
+// Abort implements mail.Transaction. Nothing outlives a transaction that did not
+// reach the end of Data.
+func (t *transaction) Abort() { t.to, t.asked = nil, nil }
+
+// commit makes the batch durable, or nothing of it.
+func (b *Bridge) commit(ctx context.Context, batch *batch) ([]store.Placed, error) {
+	placed, err := b.Store.Commit(ctx, batch.rows)
+	if err != nil {
+		// The blobs are orphans now; the sweep takes them.
+		return nil, storeError("commit", err, len(batch.rows.Deliveries)+len(batch.rows.Hold))
+	}
+	return placed, nil
+}
+
+// storeError turns what the store or the blobs say into what a peer may read.
+func storeError(doing string, err error, mailboxes int) error {
+	wrapped := fmt.Errorf("%s: %w", doing, err)
+	switch {
+	case errors.Is(err, store.ErrOverQuota) && mailboxes == 1:
+		return mail.ErrOverQuota.Because(wrapped)
+	case errors.Is(err, store.ErrOverQuota):
+		// One full mailbox must not refuse the others for good.
+		return mail.Refuse(452, "4.2.2", "a recipient's mailbox is full, try again later").Because(wrapped)
+	case errors.Is(err, store.ErrDiskFull), errors.Is(err, blob.ErrFull):
+		return mail.ErrStorageFull.Because(wrapped)
+	}
+	return wrapped
+}
+
+// wake tells the sessions that look at the changed mailboxes.
+func (b *Bridge) wake(placed []store.Placed) {
+	if b.Wake == nil {
+		return
+	}
+	for _, p := range placed {
+		b.Wake(p.Mailbox.Topic())
+	}
+}
+
+// mailbox finds the mailbox that APPEND or import names; zero is the INBOX.
+func (b *Bridge) mailbox(ctx context.Context, a store.Account, into *mail.Target) (store.ID, error) {
+	if into == nil {
+		return 0, nil
+	}
+	m, err := b.Store.MailboxByName(ctx, a.ID, into.Mailbox)
+	if err != nil {
+		return 0, fmt.Errorf("look up mailbox: %w", err)
+	}
+	return m.ID, nil
+}
+
+// receipt says where each recipient's copy lies, in the order in which they were given.
+func (t *transaction) receipt(b *batch, placed []store.Placed) mail.Receipt {
+	byRecipient := make([]mail.Placed, len(t.to))
+	for i, p := range placed {
+		r := b.deliveredTo[i]
+		byRecipient[r] = mail.Placed{Account: t.to[r].account.Address.Key(), Mailbox: p.Name, UIDValidity: p.UIDValidity, UID: p.UID}
+	}
+	receipt := mail.Receipt{ID: t.source.ID, Placed: make([]mail.Placed, len(t.asked))}
+	for i, r := range t.at {
+		receipt.Placed[i] = byRecipient[r]
+	}
+	return receipt
+}

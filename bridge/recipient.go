@@ -1,0 +1,50 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"postern/internal/mail"
+	"postern/internal/store"
+)
+
+// resolve finds the account that an address belongs to: the address itself, the
+// address without its sub-address (RFC 5233), or the postmaster (RFC 5321 4.5.1).
+func (b *Bridge) resolve(ctx context.Context, a mail.Address) (store.Account, error) {
+	postmaster := strings.EqualFold(a.Local, "postmaster")
+	if !slices.Contains(b.rules.Load().Domains, a.Domain) && !(postmaster && a.Domain == b.Hostname) {
+		return store.Account{}, errRelay
+	}
+	account, err := b.Store.AccountByAddress(ctx, a.Key())
+	if base, ok := a.Base(); errors.Is(err, store.ErrNotFound) && ok {
+		account, err = b.Store.AccountByAddress(ctx, base.Key())
+	}
+	if errors.Is(err, store.ErrNotFound) && postmaster {
+		account, err = b.postmaster(ctx)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Account{}, mail.ErrNoSuchUser
+	}
+	if err != nil {
+		return store.Account{}, fmt.Errorf("look up account: %w", err)
+	}
+	return account, nil
+}
+
+// postmaster returns the account that answers for this server.
+func (b *Bridge) postmaster(ctx context.Context) (store.Account, error) {
+	if p := b.rules.Load().Postmaster; !p.IsNull() {
+		return b.Store.AccountByAddress(ctx, p.Key())
+	}
+	accounts, err := b.Store.Accounts(ctx)
+	if err != nil {
+		return store.Account{}, err
+	}
+	if len(accounts) == 0 {
+		return store.Account{}, store.ErrNotFound
+	}
+	return accounts[0], nil
+}
