@@ -10,9 +10,7 @@
 //
 // Files: verify.go is the order of the checks; spf.go, signature.go and dkim.go,
 // record.go, walk.go and dmarc.go are the three methods; results.go and field.go
-// what comes out. resolver.go, flight.go, exchange.go, cache.go, breaker.go and
-// view.go are the DNS client: a stub resolver that remembers answers and
-// failures, and that stops asking servers which do not answer anybody.
+// what comes out. view.go is what they see of the DNS.
 //
 //	RFC 7208  SPF                     yes, by blitiri.com.ar/go/spf
 //	RFC 6376  DKIM                    verification, by emersion/go-msgauth

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"postern/internal/dns"
 	"postern/internal/mail"
 )
 
@@ -130,7 +131,7 @@ func parseSignature(value []byte, now time.Time) signature {
 		return s.is(PermError, "malformed domain")
 	}
 	s.Domain = domain
-	name, ok := canonicalName(s.rawSelector + "._domainkey." + domain)
+	name, ok := dns.CanonicalName(s.rawSelector + "._domainkey." + domain)
 	if !ok || s.rawSelector == "" {
 		return s.is(PermError, "malformed selector")
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/internal/dns"
 	"postern/internal/mail"
 )
 
@@ -15,7 +16,7 @@ const DefaultDeadline = 2 * time.Second
 
 // Options configure a Verifier.
 type Options struct {
-	// Resolver is required. With a *CachingResolver, what it remembers is used
+	// Resolver is required. With a *dns.Resolver, what it remembers is used
 	// without starting a goroutine.
 	Resolver Resolver
 	// Deadline is for all look-ups of one message together; what is not known
@@ -28,7 +29,7 @@ type Options struct {
 // Verifier checks messages. It is safe for concurrent use.
 type Verifier struct {
 	resolver Resolver
-	caching  *CachingResolver // nil if resolver is another one
+	caching  *dns.Resolver // nil if resolver is another one
 	deadline time.Duration
 	now      func() time.Time
 }
@@ -62,7 +63,7 @@ func NewVerifier(o Options) *Verifier {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	caching, _ := o.Resolver.(*CachingResolver)
+	caching, _ := o.Resolver.(*dns.Resolver)
 	return &Verifier{resolver: o.Resolver, caching: caching, deadline: o.Deadline, now: o.Now}
 }
 
@@ -186,7 +187,7 @@ func (c *check) undo(t task) {
 // which that was not enough.
 func (c *check) recall(ctx context.Context, todo []task) []task {
 	m := &memory{resolver: c.caching}
-	var known Resolver = view{source: m, only4: c.only4()}
+	var known Resolver = dns.Lookups{Source: m, OnlyIPv4: c.only4()}
 	left := todo[:0]
 	for _, t := range todo {
 		m.missed = false
@@ -205,7 +206,7 @@ func (c *check) evaluateDMARC(ctx context.Context) {
 		results := c.results
 		results.DKIM = append([]DKIMResult(nil), results.DKIM...)
 		author := c.author
-		e := evaluation{resolver: view{source: m}, author: &author}
+		e := evaluation{resolver: dns.Lookups{Source: m}, author: &author}
 		if e.evaluate(ctx, &results); !m.missed {
 			c.results = results
 			return
@@ -219,13 +220,3 @@ func (c *check) evaluateDMARC(ctx context.Context) {
 	e := evaluation{resolver: c.resolver, author: &c.author}
 	e.evaluate(ctx, &c.results)
 }
-
-// view is the resolver for this message's look-ups.
-func (c *check) view() Resolver {
-	if c.caching == nil {
-		return c.resolver
-	}
-	return view{source: c.caching, only4: c.only4()}
-}
-
-func (c *check) only4() bool { return c.req.IP.Unmap().Is4() }

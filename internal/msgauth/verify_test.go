@@ -12,10 +12,42 @@ import (
 	"testing"
 	"time"
 
-	"github.com/miekg/dns"
+	miekg "github.com/miekg/dns"
 
+	"postern/internal/dns"
+	"postern/internal/dns/dnstest"
 	"postern/internal/mail"
+	"postern/internal/testkit"
 )
+
+// long is more than any answer on loopback takes, short is how long a test waits
+// for a server that stays silent.
+const (
+	long  = 20 * time.Second
+	short = 50 * time.Millisecond
+)
+
+// newTestResolver asks the given server; its clock stands.
+func newTestResolver(t testing.TB, try time.Duration, s *dnstest.Server) (*dns.Resolver, *testkit.Clock) {
+	t.Helper()
+	clock := testkit.NewClock()
+	r, err := dns.New(dns.Options{Servers: []string{s.Addr}, Timeout: try, Now: clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r, clock
+}
+
+// trip lets r find out that nobody answers.
+func trip(t testing.TB, r *dns.Resolver) {
+	t.Helper()
+	for i := 0; !r.Tripped(); i++ {
+		if _, err := r.LookupTXT(t.Context(), fmt.Sprintf("trip%d.example", i)); err == nil || isNotFound(err) || i == 100 {
+			t.Fatalf("a dead server gave %v", err)
+		}
+	}
+}
 
 // typical is a message of sender.example with one signature.
 func typical(domain string) Request {
@@ -41,7 +73,7 @@ func words(r Results) string {
 // from memory: the same results, and nothing is asked.
 func TestVerify(t *testing.T) {
 	t.Parallel()
-	s := newNameServer(t,
+	s := dnstest.Start(t,
 		`football.example.com. 300 IN TXT "v=spf1 include:spf.example.com -all"`,
 		`spf.example.com. 300 IN TXT "v=spf1 a:out.example.com -all"`,
 		`out.example.com. 300 IN A 192.0.2.7`,
@@ -60,17 +92,17 @@ func TestVerify(t *testing.T) {
 	if first.Published != want {
 		t.Errorf("policy %+v", first.Published)
 	}
-	if n := s.count("AAAA out.example.com"); n != 0 {
+	if n := s.Count("AAAA out.example.com"); n != 0 {
 		t.Errorf("asked for AAAA %d times for an IPv4 client", n)
 	}
-	sent := s.total()
+	sent := s.Total()
 	for range 100 {
 		if again := v.Verify(t.Context(), req); again.Field("") != first.Field("") {
 			t.Fatalf("from memory: %s", again.Field(""))
 		}
 	}
-	if s.total() != sent {
-		t.Errorf("%d more questions", s.total()-sent)
+	if s.Total() != sent {
+		t.Errorf("%d more questions", s.Total()-sent)
 	}
 }
 
@@ -79,13 +111,13 @@ func TestVerify(t *testing.T) {
 // and nobody waits.
 func TestVerifyManners(t *testing.T) {
 	t.Parallel()
-	for name, behave := range map[string]func(dns.ResponseWriter, *dns.Msg, string){
-		"silence": silence, "REFUSED": rcode(dns.RcodeRefused), "SERVFAIL": rcode(dns.RcodeServerFailure), "garbage": garbage,
+	for name, behave := range map[string]dnstest.Manner{
+		"silence": dnstest.Silence, "REFUSED": dnstest.Rcode(miekg.RcodeRefused), "SERVFAIL": dnstest.Rcode(miekg.RcodeServerFailure), "garbage": dnstest.Garbage,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newNameServer(t)
-			s.set(behave)
+			s := dnstest.Start(t)
+			s.Set(behave)
 			r, _ := newTestResolver(t, short, s)
 			v := NewVerifier(Options{Resolver: r, Deadline: long})
 			var all sync.WaitGroup
@@ -102,16 +134,14 @@ func TestVerifyManners(t *testing.T) {
 			if !r.Tripped() {
 				t.Fatal("not tripped")
 			}
-			r.flying.Wait() // for what was on its way when it tripped
-			sent := s.total()
 			for i := range 1000 {
-				req := typical(fmt.Sprintf("e%d.example", i))
+				req := typical(fmt.Sprintf("e%d.later.example", i))
 				if got := words(v.Verify(t.Context(), req)); got != "temperror temperror temperror" {
 					t.Fatal(got)
 				}
 			}
-			if s.total() != sent {
-				t.Errorf("%d questions after it tripped", s.total()-sent)
+			if n := s.Below("later.example"); n != 0 {
+				t.Errorf("%d questions after it tripped", n)
 			}
 		})
 	}
@@ -120,8 +150,8 @@ func TestVerifyManners(t *testing.T) {
 // TestVerifyDeadline: all look-ups of a message together take no longer.
 func TestVerifyDeadline(t *testing.T) {
 	t.Parallel()
-	s := newNameServer(t)
-	s.set(silence)
+	s := dnstest.Start(t)
+	s.Set(dnstest.Silence)
 	r, _ := newTestResolver(t, long, s)
 	v := NewVerifier(Options{Resolver: r, Deadline: short})
 	start := time.Now()
@@ -131,7 +161,7 @@ func TestVerifyDeadline(t *testing.T) {
 	if d := time.Since(start); d > long/2 {
 		t.Errorf("took %v", d)
 	}
-	if n := s.total(); n != 3 { // SPF, the key and the policy at the same time
+	if n := s.Total(); n != 3 { // SPF, the key and the policy at the same time
 		t.Errorf("%d questions, want 3", n)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -144,7 +174,7 @@ func TestVerifyDeadline(t *testing.T) {
 // TestVerifyOtherResolver: anything that has the methods will do.
 func TestVerifyOtherResolver(t *testing.T) {
 	t.Parallel()
-	var _ Resolver = (*net.Resolver)(nil)
+	var _, _ Resolver = (*net.Resolver)(nil), (*dns.Resolver)(nil)
 	v := NewVerifier(Options{Resolver: joesZone()})
 	if got := words(v.Verify(t.Context(), joe(rfc8463Signatures))); got != "none pass none" {
 		t.Error(got)
@@ -177,8 +207,8 @@ func TestVerifyNoBodyNoSignature(t *testing.T) {
 // TestVerifyStartsNoGoroutine watches the scheduler while every answer is in
 // memory or the breaker is open.
 func TestVerifyStartsNoGoroutine(t *testing.T) {
-	s := newNameServer(t)
-	s.set(rcode(dns.RcodeRefused))
+	s := dnstest.Start(t)
+	s.Set(dnstest.Rcode(miekg.RcodeRefused))
 	r, _ := newTestResolver(t, long, s)
 	trip(t, r)
 	v := NewVerifier(Options{Resolver: r})
@@ -199,8 +229,8 @@ func goroutinesCreated() uint64 {
 }
 
 func BenchmarkVerifyTripped(b *testing.B) {
-	s := newNameServer(b)
-	s.set(rcode(dns.RcodeRefused))
+	s := dnstest.Start(b)
+	s.Set(dnstest.Rcode(miekg.RcodeRefused))
 	r, _ := newTestResolver(b, long, s)
 	trip(b, r)
 	v := NewVerifier(Options{Resolver: r})
@@ -228,7 +258,7 @@ func unsigned(domain string) Request {
 }
 
 func BenchmarkVerifyRemembered(b *testing.B) {
-	s := newNameServer(b,
+	s := dnstest.Start(b,
 		`sender.example. 300 IN TXT "v=spf1 ip4:192.0.2.0/24 -all"`,
 		`_dmarc.sender.example. 300 IN TXT "v=DMARC1; p=reject"`,
 	)

@@ -3,127 +3,21 @@ package msgauth
 import (
 	"context"
 	"net"
-	"strings"
 
-	"github.com/miekg/dns"
+	"postern/internal/dns"
 )
 
-// A source answers questions; the errors are *net.DNSError.
-type source interface {
-	query(ctx context.Context, q question) (*answer, error)
-	prefetch(q question)
-}
-
-// view is a source as a Resolver.
-type view struct {
-	source source
-	// only4 leaves AAAA out: an IPv4 client is compared with IPv4 addresses
-	// alone (RFC 7208 5), and half of the questions need not be asked.
-	only4 bool
-}
-
-func (v view) LookupTXT(ctx context.Context, name string) ([]string, error) {
-	a, err := v.query(ctx, name, dns.TypeTXT)
-	if err != nil {
-		return nil, err
-	}
-	return a.txt, nil
-}
-
-func (v view) LookupMX(ctx context.Context, name string) ([]*net.MX, error) {
-	a, err := v.query(ctx, name, dns.TypeMX)
-	if err != nil {
-		return nil, err
-	}
-	return a.mx, nil
-}
-
-func (v view) LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error) {
-	if v.only4 {
-		a, err := v.query(ctx, host, dns.TypeA)
-		if err != nil {
-			return nil, err
-		}
-		return a.ips, nil
-	}
-	if name, ok := canonicalName(host); ok {
-		v.source.prefetch(question{name, dns.TypeAAAA})
-	}
-	a4, err4 := v.query(ctx, host, dns.TypeA)
-	if err4 != nil && !isNotFound(err4) {
-		return nil, err4
-	}
-	a6, err6 := v.query(ctx, host, dns.TypeAAAA)
-	switch {
-	case err6 == nil && err4 == nil:
-		return append(a4.ips[:len(a4.ips):len(a4.ips)], a6.ips...), nil
-	case err6 == nil:
-		return a6.ips, nil
-	case err4 == nil && isNotFound(err6):
-		return a4.ips, nil
-	}
-	return nil, err6
-}
-
-func (v view) LookupAddr(ctx context.Context, addr string) ([]string, error) {
-	name, err := dns.ReverseAddr(addr)
-	if err != nil {
-		return nil, notFound(addr)
-	}
-	a, err := v.query(ctx, name, dns.TypePTR)
-	if err != nil {
-		return nil, err
-	}
-	return a.ptr, nil
-}
-
-func (v view) query(ctx context.Context, name string, qtype uint16) (*answer, error) {
-	canonical, ok := canonicalName(name)
-	if !ok {
-		return nil, notFound(name)
-	}
-	return v.source.query(ctx, question{canonical, qtype})
-}
-
-// canonicalName returns the form in which names are asked for and remembered. It
-// refuses what is no domain name on the wire (RFC 1035 2.3.4), and octets that
-// the library would read as escapes or that no name worth asking for has: SPF
-// macros can put anything in.
-func canonicalName(name string) (string, bool) {
-	name = strings.TrimSuffix(name, ".")
-	if name == "" || len(name) > 253 {
-		return "", false
-	}
-	label, upper := 0, false
-	for i := 0; i < len(name); i++ {
-		c := name[i]
-		switch {
-		case c == '.':
-			if label == 0 {
-				return "", false
-			}
-			label = 0
-			continue
-		case c <= ' ' || c >= 0x7f || c == '\\':
-			return "", false
-		case c >= 'A' && c <= 'Z':
-			upper = true
-		}
-		if label++; label > 63 {
-			return "", false
-		}
-	}
-	if label == 0 {
-		return "", false
-	}
-	if upper {
-		name = strings.ToLower(name)
-	}
-	return name, true
-}
-
-func notFound(name string) *net.DNSError {
-	return &net.DNSError{Err: "no such record", Name: name, IsNotFound: true}
+// Resolver looks names up in the DNS. *net.Resolver and *dns.Resolver are
+// Resolvers. An error is a *net.DNSError, not wrapped: IsNotFound says that
+// there is certainly no such record, IsTemporary or IsTimeout that nobody knows.
+// Every method returns when ctx ends. What is returned must not be changed.
+type Resolver interface {
+	// LookupTXT returns one element per TXT record, its strings joined.
+	LookupTXT(ctx context.Context, name string) ([]string, error)
+	LookupMX(ctx context.Context, name string) ([]*net.MX, error)
+	LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error)
+	// LookupAddr returns the names of an IP address (PTR).
+	LookupAddr(ctx context.Context, addr string) ([]string, error)
 }
 
 func isNotFound(err error) bool {
@@ -131,21 +25,39 @@ func isNotFound(err error) bool {
 	return ok && e.IsNotFound
 }
 
-// memory is what a CachingResolver can answer without asking anybody. It notes
+func notFound(name string) *net.DNSError {
+	return &net.DNSError{Err: "no such record", Name: name, IsNotFound: true}
+}
+
+// view is the resolver for this message's look-ups. An IPv4 client is compared
+// with IPv4 addresses alone (RFC 7208 5), so half of the questions need not be
+// asked.
+func (c *check) view() Resolver {
+	if c.caching == nil {
+		return c.resolver
+	}
+	return dns.Lookups{Source: c.caching, OnlyIPv4: c.only4()}
+}
+
+func (c *check) only4() bool { return c.req.IP.Unmap().Is4() }
+
+// memory is what a *dns.Resolver can answer without asking anybody. It notes
 // whether it was asked for anything else, in which case what was found with it
 // is worthless. It serves one goroutine.
 type memory struct {
-	resolver *CachingResolver
+	resolver *dns.Resolver
 	missed   bool
 }
 
-func (m *memory) query(_ context.Context, q question) (*answer, error) {
-	a, err, ok := m.resolver.recall(q)
+// Query implements dns.Source.
+func (m *memory) Query(_ context.Context, name string, qtype uint16) (dns.Answer, error) {
+	a, ok, err := m.resolver.Recall(name, qtype)
 	if !ok {
 		m.missed = true
-		return nil, m.resolver.busyErr
+		return dns.Answer{}, &net.DNSError{Err: "not remembered", IsTemporary: true}
 	}
 	return a, err
 }
 
-func (m *memory) prefetch(question) {}
+// Prefetch implements dns.Source.
+func (m *memory) Prefetch(string, uint16) {}

@@ -106,6 +106,15 @@ func (w *walk) policy() (located, bool) {
 	return w.found[len(w.found)-1], true
 }
 
+// lastLabels returns the last n labels of a domain name.
+func lastLabels(name string, n int) string {
+	at := len(name)
+	for ; n > 0 && at >= 0; n-- {
+		at = strings.LastIndexByte(name[:at], '.')
+	}
+	return name[at+1:]
+}
+
 // policyRecord fetches the DMARC Policy Record of one domain. Several are as
 // good as none (RFC 9989 4.10, step 2).
 func policyRecord(ctx context.Context, resolver Resolver, domain string) (r record, ok bool, err error) {

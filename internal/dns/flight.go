@@ -1,4 +1,4 @@
-package msgauth
+package dns
 
 import (
 	"context"
@@ -13,58 +13,77 @@ type flight struct {
 	entry entry // set before done is closed
 }
 
-// query answers q from memory or by asking.
-func (r *CachingResolver) query(ctx context.Context, q question) (*answer, error) {
+// Query answers a question from memory or by asking. The error is a
+// *net.DNSError, not wrapped, and means that nobody knows: no server answers, or
+// it has no answer, which is also how a server that validates says that the zone's
+// signatures are wrong. That there are no records is no error. A name that cannot
+// be one does not exist. It returns when ctx ends; what is on its way goes on.
+func (r *Resolver) Query(ctx context.Context, name string, qtype uint16) (Answer, error) {
+	canonical, ok := CanonicalName(name)
+	if !ok {
+		return Answer{Name: name, NXDomain: true}, nil
+	}
+	q := question{canonical, qtype}
 	r.mu.Lock()
-	e, ok := r.known(q)
+	now := r.now()
+	e, ok := r.known(q, now)
 	if ok {
 		r.mu.Unlock()
-		return result(e)
+		return e.result(now)
 	}
 	f, err := r.join(q)
 	tripped := r.tripped
 	r.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return Answer{}, err
 	}
 	if f.probe {
 		tripped = nil // it went out although the breaker is open
 	}
 	select {
 	case <-f.done:
-		return result(f.entry)
+		return f.entry.result(r.now())
 	case <-tripped:
-		return nil, r.blockedErr
+		return Answer{}, r.blockedErr
 	case <-ctx.Done():
-		return nil, &net.DNSError{Err: ctx.Err().Error(), Name: q.name, IsTimeout: true, IsTemporary: true}
+		return Answer{}, &net.DNSError{Err: ctx.Err().Error(), Name: q.name, IsTimeout: true, IsTemporary: true}
 	}
 }
 
-// recall answers q from memory alone: the cache, remembered failures, or the
+// Recall is Query from memory alone: the cache, remembered failures, or the
 // certainty that nobody would be asked. ok is false if somebody has to be asked.
-func (r *CachingResolver) recall(q question) (a *answer, err error, ok bool) {
+func (r *Resolver) Recall(name string, qtype uint16) (a Answer, ok bool, err error) {
+	canonical, ok := CanonicalName(name)
+	if !ok {
+		return Answer{Name: name, NXDomain: true}, true, nil
+	}
 	r.mu.Lock()
-	e, ok := r.known(q)
+	now := r.now()
+	e, ok := r.known(question{canonical, qtype}, now)
 	r.mu.Unlock()
 	if !ok {
-		return nil, nil, false
+		return Answer{}, false, nil
 	}
-	a, err = result(e)
-	return a, err, true
+	a, err = e.result(now)
+	return a, true, err
 }
 
-// prefetch lets q be on its way without waiting for it.
-func (r *CachingResolver) prefetch(q question) {
+// Prefetch lets a question be on its way without waiting for it.
+func (r *Resolver) Prefetch(name string, qtype uint16) {
+	canonical, ok := CanonicalName(name)
+	if !ok {
+		return
+	}
+	q := question{canonical, qtype}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if _, ok := r.known(q); !ok {
+	if _, ok := r.known(q, r.now()); !ok {
 		_, _ = r.join(q) // whoever asks next gets the error again
 	}
 }
 
 // known is called with the lock held.
-func (r *CachingResolver) known(q question) (entry, bool) {
-	now := r.now()
+func (r *Resolver) known(q question, now time.Time) (entry, bool) {
 	if e, ok := r.cache.get(q, now); ok {
 		return e, true
 	}
@@ -76,7 +95,7 @@ func (r *CachingResolver) known(q question) (entry, bool) {
 
 // join returns the flight of q, a new one if there is none. It is called with
 // the lock held.
-func (r *CachingResolver) join(q question) (*flight, error) {
+func (r *Resolver) join(q question) (*flight, error) {
 	if f := r.flights[q]; f != nil {
 		return f, nil
 	}
@@ -93,7 +112,7 @@ func (r *CachingResolver) join(q question) (*flight, error) {
 // fly asks and records. It does not end with the context of whoever asked
 // first: others may wait for the same answer, and a failure is to be remembered
 // even if nobody waited for it.
-func (r *CachingResolver) fly(q question, f *flight, prefer int) {
+func (r *Resolver) fly(q question, f *flight, prefer int) {
 	o := r.ask(q, prefer)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,11 +126,13 @@ func (r *CachingResolver) fly(q question, f *flight, prefer int) {
 			r.tripped = make(chan struct{})
 		}
 		r.breaker.success()
-		r.prefer = o.server
+		if o.server < r.validating || r.validating == 0 {
+			r.prefer = o.server // else the next question tries those that validate again
+		}
 	case r.ctx.Err() != nil:
 		return // cut short by Close: nothing was learnt
 	default:
-		r.prefer = (o.server + 1) % len(r.servers)
+		r.prefer = r.afterFailure(o.server)
 		if r.breaker.failure(q.name, o.failure == silent, f.probe, now) {
 			close(r.tripped)
 		}
@@ -127,20 +148,19 @@ func (o outcome) entry(q question, now time.Time) entry {
 			err:     &net.DNSError{Err: o.text, Name: q.name, IsTemporary: true},
 			expires: now.Add(failureTTL),
 		}
-	case o.answer == nil:
-		return entry{
-			err:     &net.DNSError{Err: "no such record", Name: q.name, IsNotFound: true},
-			expires: now.Add(clamp(o.ttl, minNegative, maxNegative)),
-		}
+	case len(o.answer.Records) == 0:
+		return entry{answer: o.answer, expires: now.Add(clamp(o.ttl, minNegative, maxNegative))}
 	default:
 		return entry{answer: o.answer, expires: now.Add(clamp(o.ttl, minPositive, maxPositive))}
 	}
 }
 
 // result keeps a nil *net.DNSError from becoming an error that is not nil.
-func result(e entry) (*answer, error) {
+func (e entry) result(now time.Time) (Answer, error) {
 	if e.err != nil {
-		return nil, e.err
+		return Answer{}, e.err
 	}
-	return e.answer, nil
+	a := *e.answer
+	a.TTL = max(0, e.expires.Sub(now))
+	return a, nil
 }

@@ -1,4 +1,4 @@
-package msgauth
+package dns
 
 import (
 	"net"
@@ -7,10 +7,12 @@ import (
 
 // Bounds of the cache. An answer over maxAnswerSize octets is no answer: nothing
 // that is published for mail is so large, and to evaluate it would cost too much.
+// Certificates are, but are not remembered here: whoever asks for one keeps it.
 const (
 	maxEntries    = 10_000
 	maxCacheSize  = 8 << 20
 	maxAnswerSize = 16 << 10
+	maxKeySize    = 64 << 10
 	// evictSample is how many entries are looked at to find one to drop.
 	evictSample = 8
 )
@@ -30,20 +32,17 @@ type question struct {
 	qtype uint16
 }
 
-// An answer holds the records of one question; which field is set depends on
-// its type. It is shared between callers and never changed.
-type answer struct {
-	txt  []string
-	mx   []*net.MX
-	ips  []net.IPAddr
-	ptr  []string
-	size int // octets of record data
+// limit is the largest answer to q, in octets.
+func (q question) limit() int {
+	if q.qtype == TypeOPENPGPKEY {
+		return maxKeySize
+	}
+	return maxAnswerSize
 }
 
-// An entry is an answer, or an error: that there is none, or that the look-up
-// failed a short while ago.
+// An entry is an answer, or the error that the look-up failed a short while ago.
 type entry struct {
-	answer  *answer
+	answer  *Answer
 	err     *net.DNSError
 	expires time.Time
 }
@@ -52,7 +51,7 @@ func (e entry) size() int {
 	if e.answer == nil {
 		return 0
 	}
-	return e.answer.size
+	return e.answer.size()
 }
 
 // cache is bounded in entries and in octets of record data. Its owner's lock
@@ -72,6 +71,9 @@ func (c *cache) get(q question, now time.Time) (entry, bool) {
 
 func (c *cache) put(q question, e entry, now time.Time) {
 	c.drop(q)
+	if e.size() > maxAnswerSize {
+		return
+	}
 	for len(c.entries) >= maxEntries || c.size+e.size() > maxCacheSize {
 		c.evict(now)
 	}

@@ -1,4 +1,4 @@
-package msgauth
+package dns
 
 import (
 	"context"
@@ -27,11 +27,11 @@ const (
 	silent                  // nothing, or nothing that is an answer to us
 )
 
-// outcome is what became of a question. answer is nil if there is no record.
+// outcome is what became of a question. answer is nil if it failed.
 type outcome struct {
 	failure failure
 	text    string // of a failure: our words
-	answer  *answer
+	answer  *Answer
 	ttl     time.Duration
 	server  int
 }
@@ -39,18 +39,18 @@ type outcome struct {
 // tries is how often a question is asked.
 const tries = 2
 
-// ask puts q to the preferred server, and once more, to the next if there is
-// another, if that fails.
-func (r *CachingResolver) ask(q question, prefer int) outcome {
+// ask puts q to the preferred server, and once more, to another if there is one,
+// if that fails. A failure that a validating server reports may be a forgery that
+// it found, so the word of one that does not validate is not taken instead.
+func (r *Resolver) ask(q question, prefer int) outcome {
 	var o outcome
-	edns := true
-	for try := range tries {
-		server := (prefer + try) % len(r.servers)
+	edns, server := true, prefer
+	for range tries {
 		reply, err := r.exchange(q, r.servers[server], edns)
 		if err != nil {
 			o = outcome{failure: silent, text: "name server does not answer"}
 		} else {
-			o = read(q, reply)
+			o = read(q, reply, r.servers[server].validates)
 			// RFC 6891 7: a server that does not know EDNS says so.
 			edns = reply.Rcode != dns.RcodeFormatError && reply.Rcode != dns.RcodeNotImplemented
 		}
@@ -58,25 +58,50 @@ func (r *CachingResolver) ask(q question, prefer int) outcome {
 		if o.failure == answered || r.ctx.Err() != nil {
 			break
 		}
-		if o.failure == servfail && len(r.servers) == 1 {
+		next := r.peer(server)
+		if next == server && server < r.validating && r.validating < len(r.servers) && o.failure == silent {
+			next = r.validating
+		}
+		if o.failure == servfail && next == server {
 			break // it has tried; once more would only double its load
 		}
+		server = next
 	}
 	return o
 }
 
+// peer is the server after this one among those that validate, or those that do
+// not; the same one if there is no other.
+func (r *Resolver) peer(server int) int {
+	if server < r.validating {
+		return (server + 1) % r.validating
+	}
+	return r.validating + (server-r.validating+1)%(len(r.servers)-r.validating)
+}
+
+// afterFailure is the server that is preferred after the last try at this one was
+// in vain. It validates, if any does.
+func (r *Resolver) afterFailure(server int) int {
+	if r.validating > 0 && server >= r.validating {
+		server = r.prefer
+	}
+	return r.peer(server)
+}
+
 // exchange asks one server, by UDP and, if the answer is truncated, by TCP.
-func (r *CachingResolver) exchange(q question, server string, edns bool) (*dns.Msg, error) {
+func (r *Resolver) exchange(q question, s server, edns bool) (*dns.Msg, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.timeout)
 	defer cancel()
 	m := new(dns.Msg)
 	m.SetQuestion(dns.Fqdn(q.name), q.qtype) // random id
+	// Signatures make answers long, and are of use only where somebody checks them.
+	m.AuthenticatedData = s.validates // RFC 6840 5.7: we understand AD
 	if edns {
-		m.SetEdns0(udpSize, false)
+		m.SetEdns0(udpSize, s.validates)
 	}
-	reply, err := roundTrip(ctx, "udp", server, m)
+	reply, err := roundTrip(ctx, "udp", s.addr, m)
 	if err == nil && reply.Truncated {
-		reply, err = roundTrip(ctx, "tcp", server, m)
+		reply, err = roundTrip(ctx, "tcp", s.addr, m)
 	}
 	return reply, err
 }
@@ -127,12 +152,13 @@ func answers(reply, m *dns.Msg) bool {
 		strings.EqualFold(got.Name, want.Name)
 }
 
-// read takes the records out of a reply.
-func read(q question, reply *dns.Msg) outcome {
+// read takes the records out of a reply. Its AD bit counts only if the server is
+// trusted to validate.
+func read(q question, reply *dns.Msg, validates bool) outcome {
 	switch reply.Rcode {
 	case dns.RcodeSuccess, dns.RcodeNameError:
 	case dns.RcodeServerFailure:
-		return outcome{failure: servfail, text: "SERVFAIL"}
+		return outcome{failure: servfail, text: servfailText(reply)}
 	default:
 		return outcome{failure: silent, text: "name server refuses"}
 	}
@@ -140,88 +166,58 @@ func read(q question, reply *dns.Msg) outcome {
 		return outcome{failure: servfail, text: "answer is truncated"}
 	}
 	a, ttl := records(q, reply.Answer)
-	if a == nil || reply.Rcode == dns.RcodeNameError {
-		return outcome{ttl: negativeTTL(reply.Ns)}
+	a.Validated = validates
+	a.Secure = validates && reply.AuthenticatedData
+	if reply.Rcode == dns.RcodeNameError {
+		a.NXDomain, a.Records = true, nil
+		a.forms = new(forms)
 	}
-	if a.size > maxAnswerSize {
+	if a.size() > q.limit() {
 		return outcome{failure: servfail, text: "answer is too large"}
+	}
+	if len(a.Records) == 0 {
+		a.forms.none = notFound(q.name)
+		ttl = min(ttl, negativeTTL(reply.Ns)) // no longer than the aliases
 	}
 	return outcome{answer: a, ttl: ttl}
 }
 
+// servfailText tells a forgery or an expired signature from a broken server, where
+// the server says which it is (RFC 8914).
+func servfailText(reply *dns.Msg) string {
+	if edns := reply.IsEdns0(); edns != nil {
+		for _, o := range edns.Option {
+			if e, ok := o.(*dns.EDNS0_EDE); ok && e.InfoCode >= dns.ExtendedErrorCodeDNSSECIndeterminate &&
+				e.InfoCode <= dns.ExtendedErrorCodeNSECMissing {
+				return "SERVFAIL: DNSSEC validation failed"
+			}
+		}
+	}
+	return "SERVFAIL"
+}
+
 // records collects the records of q, along the aliases that lead to them. The
-// lifetime is the shortest on the way. It returns nil if there are none.
-func records(q question, rrs []dns.RR) (*answer, time.Duration) {
-	name, a, found := dns.Fqdn(q.name), new(answer), 0
+// lifetime is the shortest on the way.
+func records(q question, rrs []dns.RR) (*Answer, time.Duration) {
+	name, a := dns.Fqdn(q.name), &Answer{forms: new(forms)}
 	ttl := uint32(maxPositive / time.Second)
 	for _, rr := range rrs { // servers send aliases in their order (RFC 1034 4.3.2)
 		h := rr.Header()
-		if h.Class != dns.ClassINET || !strings.EqualFold(h.Name, name) || found == maxRecords {
+		if h.Class != dns.ClassINET || !strings.EqualFold(h.Name, name) || len(a.Records) == maxRecords {
 			continue
 		}
-		if alias, ok := rr.(*dns.CNAME); ok {
+		if alias, ok := rr.(*dns.CNAME); ok && q.qtype != dns.TypeCNAME {
 			name = alias.Target
 		} else if h.Rrtype != q.qtype {
 			continue
 		} else {
 			a.add(rr)
-			found++
 		}
 		ttl = min(ttl, h.Ttl)
 	}
-	if found == 0 {
-		return nil, 0
-	}
+	a.Name = strings.ToLower(strings.TrimSuffix(name, "."))
 	return a, time.Duration(ttl) * time.Second
 }
-
-func (a *answer) add(rr dns.RR) {
-	switch rr := rr.(type) {
-	case *dns.TXT:
-		a.txt = append(a.txt, unescape(strings.Join(rr.Txt, "")))
-		a.size += len(a.txt[len(a.txt)-1])
-	case *dns.MX:
-		a.mx = append(a.mx, &net.MX{Host: rr.Mx, Pref: rr.Preference})
-		a.size += len(rr.Mx)
-	case *dns.A: // may be empty on the wire
-		if len(rr.A) > 0 {
-			a.ips = append(a.ips, net.IPAddr{IP: rr.A})
-		}
-	case *dns.AAAA:
-		if len(rr.AAAA) > 0 {
-			a.ips = append(a.ips, net.IPAddr{IP: rr.AAAA})
-		}
-	case *dns.PTR:
-		a.ptr = append(a.ptr, rr.Ptr)
-		a.size += len(rr.Ptr)
-	}
-	a.size += 64
-}
-
-// unescape undoes the presentation form (RFC 1035 5.1) in which the library
-// keeps the strings of TXT records.
-func unescape(s string) string {
-	if strings.IndexByte(s, '\\') < 0 {
-		return s
-	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' || i+1 == len(s) {
-			b = append(b, s[i])
-			continue
-		}
-		i++
-		if i+2 < len(s) && isDigit(s[i]) && isDigit(s[i+1]) && isDigit(s[i+2]) {
-			b = append(b, (s[i]-'0')*100+(s[i+1]-'0')*10+(s[i+2]-'0'))
-			i += 2
-			continue
-		}
-		b = append(b, s[i])
-	}
-	return string(b)
-}
-
-func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
 // negativeTTL is how long "there is none" holds (RFC 2308 5): not at all without
 // a SOA record, for which the lower bound is taken.

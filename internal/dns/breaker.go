@@ -1,9 +1,6 @@
-package msgauth
+package dns
 
-import (
-	"strings"
-	"time"
-)
+import "time"
 
 // When the breaker trips and for how long. A server that is silent, unreachable
 // or refuses us counts three times as much as one that answers SERVFAIL, which
@@ -75,13 +72,4 @@ func (b *breaker) failure(name string, silent, probe bool, now time.Time) (tripp
 	}
 	*b = breaker{open: true, until: now.Add(openFor)}
 	return true
-}
-
-// lastLabels returns the last n labels of a domain name.
-func lastLabels(name string, n int) string {
-	at := len(name)
-	for ; n > 0 && at >= 0; n-- {
-		at = strings.LastIndexByte(name[:at], '.')
-	}
-	return name[at+1:]
 }

@@ -1,4 +1,4 @@
-package msgauth
+package dns
 
 import (
 	"context"
@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"postern/internal/dns/dnstest"
 )
 
 // long is more than any answer on loopback takes, short is how long a test waits
@@ -28,7 +30,7 @@ func isTemporary(err error) bool {
 
 func TestResolverAnswers(t *testing.T) {
 	t.Parallel()
-	s := newNameServer(t,
+	s := dnstest.Start(t,
 		`txt.example. 300 IN TXT "one " "two \"quoted\" \\ \200"`,
 		`txt.example. 300 IN TXT "second"`,
 		`alias.example. 300 IN CNAME Txt.Example.`,
@@ -80,7 +82,7 @@ func TestResolverAnswers(t *testing.T) {
 
 func TestResolverNamesThatAreNone(t *testing.T) {
 	t.Parallel()
-	s := newNameServer(t)
+	s := dnstest.Start(t)
 	r, _ := newTestResolver(t, long, s)
 	for _, name := range []string{"", ".", "a..b", ".a", "a b.example", "a\\.b", "a\r\n", "é.example",
 		strings.Repeat("a", 64) + ".example", strings.Repeat("a.", 130) + "example"} {
@@ -88,14 +90,14 @@ func TestResolverNamesThatAreNone(t *testing.T) {
 			t.Errorf("%q: error %v, want not found", name, err)
 		}
 	}
-	if n := s.total(); n != 0 {
+	if n := s.Total(); n != 0 {
 		t.Errorf("%d questions went out", n)
 	}
 }
 
 func TestResolverRemembers(t *testing.T) {
 	t.Parallel()
-	s := newNameServer(t,
+	s := dnstest.Start(t,
 		`short.example. 1 IN TXT "x"`, `middle.example. 300 IN TXT "x"`, `long.example. 999999 IN TXT "x"`)
 	for _, c := range []struct {
 		name string
@@ -109,7 +111,7 @@ func TestResolverRemembers(t *testing.T) {
 		r, clock := newTestResolver(t, long, s)
 		ask := func() int {
 			_, _ = r.LookupTXT(t.Context(), c.name)
-			return s.count("TXT " + c.name)
+			return s.Count("TXT " + c.name)
 		}
 		if n := ask(); n != 1 {
 			t.Fatalf("%s: asked %d times", c.name, n)
@@ -132,11 +134,11 @@ func TestResolverFailures(t *testing.T) {
 		behave func(dns.ResponseWriter, *dns.Msg, string)
 		sent   int // questions for one look-up
 	}{
-		{"SERVFAIL", rcode(dns.RcodeServerFailure), 1},
-		{"REFUSED", rcode(dns.RcodeRefused), 2},
-		{"FORMERR", rcode(dns.RcodeFormatError), 2},
-		{"silence", silence, 2},
-		{"garbage", garbage, 2},
+		{"SERVFAIL", dnstest.Rcode(dns.RcodeServerFailure), 1},
+		{"REFUSED", dnstest.Rcode(dns.RcodeRefused), 2},
+		{"FORMERR", dnstest.Rcode(dns.RcodeFormatError), 2},
+		{"silence", dnstest.Silence, 2},
+		{"garbage", dnstest.Garbage, 2},
 		{"another question", func(w dns.ResponseWriter, m *dns.Msg, _ string) {
 			reply := new(dns.Msg)
 			reply.SetReply(m)
@@ -147,8 +149,8 @@ func TestResolverFailures(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newNameServer(t, `a.example. 300 IN TXT "x"`)
-			s.set(c.behave)
+			s := dnstest.Start(t, `a.example. 300 IN TXT "x"`)
+			s.Set(c.behave)
 			r, clock := newTestResolver(t, long, s)
 			if c.name == "silence" {
 				r.timeout = short
@@ -158,10 +160,10 @@ func TestResolverFailures(t *testing.T) {
 					t.Fatalf("error %v, want a temporary one", err)
 				}
 			}
-			if n := s.total(); n != c.sent {
+			if n := s.Total(); n != c.sent {
 				t.Errorf("%d questions went out, want %d", n, c.sent)
 			}
-			s.set(s.answer)
+			s.Set(s.Answer)
 			r.timeout = long
 			clock.Advance(failureTTL)
 			if txt, err := r.LookupTXT(t.Context(), "a.example"); err != nil || len(txt) != 1 {
@@ -175,10 +177,10 @@ func TestResolverTruncated(t *testing.T) {
 	t.Parallel()
 	big := strings.Repeat("x", 255)
 	record := `big.example. 300 IN TXT` + strings.Repeat(` "`+big+`"`, 20)
-	s := newNameServer(t, record)
-	s.set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
+	s := dnstest.Start(t, record)
+	s.Set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
 		if network == "tcp" {
-			s.answer(w, m, network)
+			s.Answer(w, m, network)
 			return
 		}
 		reply := new(dns.Msg)
@@ -191,20 +193,20 @@ func TestResolverTruncated(t *testing.T) {
 	if err != nil || len(txt) != 1 || txt[0] != strings.Repeat(big, 20) {
 		t.Errorf("got %d records, %v", len(txt), err)
 	}
-	if s.count("udp") != 1 || s.count("tcp") != 1 {
-		t.Errorf("%d by UDP and %d by TCP, want 1 and 1", s.count("udp"), s.count("tcp"))
+	if s.Count("udp") != 1 || s.Count("tcp") != 1 {
+		t.Errorf("%d by UDP and %d by TCP, want 1 and 1", s.Count("udp"), s.Count("tcp"))
 	}
 }
 
 func TestResolverWithoutEDNS(t *testing.T) {
 	t.Parallel()
-	s := newNameServer(t, `a.example. 300 IN TXT "x"`)
-	s.set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
+	s := dnstest.Start(t, `a.example. 300 IN TXT "x"`)
+	s.Set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
 		if m.IsEdns0() != nil {
-			rcode(dns.RcodeFormatError)(w, m, network)
+			dnstest.Rcode(dns.RcodeFormatError)(w, m, network)
 			return
 		}
-		s.answer(w, m, network)
+		s.Answer(w, m, network)
 	})
 	r, _ := newTestResolver(t, long, s)
 	if txt, err := r.LookupTXT(t.Context(), "a.example"); err != nil || len(txt) != 1 {
@@ -214,28 +216,28 @@ func TestResolverWithoutEDNS(t *testing.T) {
 
 func TestResolverOtherServer(t *testing.T) {
 	t.Parallel()
-	bad, good := newNameServer(t), newNameServer(t, `a.example. 300 IN TXT "x"`, `b.example. 300 IN TXT "x"`)
-	bad.set(rcode(dns.RcodeServerFailure))
+	bad, good := dnstest.Start(t), dnstest.Start(t, `a.example. 300 IN TXT "x"`, `b.example. 300 IN TXT "x"`)
+	bad.Set(dnstest.Rcode(dns.RcodeServerFailure))
 	r, _ := newTestResolver(t, long, bad, good)
 	for _, name := range []string{"a.example", "b.example"} {
 		if _, err := r.LookupTXT(t.Context(), name); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if bad.total() != 1 || good.total() != 2 {
-		t.Errorf("the bad server was asked %d times and the good one %d times, want 1 and 2", bad.total(), good.total())
+	if bad.Total() != 1 || good.Total() != 2 {
+		t.Errorf("the bad server was asked %d times and the good one %d times, want 1 and 2", bad.Total(), good.Total())
 	}
 }
 
 func TestResolverIgnoresGuesses(t *testing.T) {
 	t.Parallel()
-	s := newNameServer(t, `a.example. 300 IN TXT "x"`)
-	s.set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
+	s := dnstest.Start(t, `a.example. 300 IN TXT "x"`)
+	s.Set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
 		guess := new(dns.Msg)
 		guess.SetReply(m)
 		guess.Id++
 		_ = w.WriteMsg(guess)
-		s.answer(w, m, network)
+		s.Answer(w, m, network)
 	})
 	r, _ := newTestResolver(t, long, s)
 	if txt, err := r.LookupTXT(t.Context(), "a.example"); err != nil || len(txt) != 1 {
@@ -247,11 +249,11 @@ func TestResolverIgnoresGuesses(t *testing.T) {
 func TestResolverOneFlight(t *testing.T) {
 	t.Parallel()
 	const askers = 50
-	s := newNameServer(t, `a.example. 300 IN TXT "x"`)
+	s := dnstest.Start(t, `a.example. 300 IN TXT "x"`)
 	gate := make(chan struct{})
-	s.set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
+	s.Set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
 		<-gate
-		s.answer(w, m, network)
+		s.Answer(w, m, network)
 	})
 	r, _ := newTestResolver(t, long, s)
 	var all sync.WaitGroup
@@ -270,22 +272,22 @@ func TestResolverOneFlight(t *testing.T) {
 	}
 	close(gate)
 	all.Wait()
-	if n := s.total(); n != 1 {
+	if n := s.Total(); n != 1 {
 		t.Errorf("%d questions went out, want 1", n)
 	}
 }
 
 func TestResolverClose(t *testing.T) {
 	t.Parallel()
-	s := newNameServer(t)
-	s.set(silence)
+	s := dnstest.Start(t)
+	s.Set(dnstest.Silence)
 	r, _ := newTestResolver(t, long, s)
 	failed := make(chan error)
 	go func() {
 		_, err := r.LookupTXT(t.Context(), "a.example")
 		failed <- err
 	}()
-	for s.total() == 0 {
+	for s.Total() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	r.Close() // does not wait for the try to time out
@@ -305,11 +307,11 @@ func TestServerAddresses(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 	for _, bad := range []string{"", "localhost", "192.0.2.1:", "192.0.2.1:99999"} {
-		if _, err := NewResolver(ResolverOptions{Servers: []string{bad}}); err == nil {
+		if _, err := New(Options{Servers: []string{bad}}); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
-	if r, err := NewResolver(ResolverOptions{}); err != nil || len(r.servers) == 0 {
+	if r, err := New(Options{}); err != nil || len(r.servers) == 0 {
 		t.Errorf("defaults: %v", err)
 	}
 }
@@ -336,7 +338,7 @@ func TestCacheIsBounded(t *testing.T) {
 
 	var big cache
 	for i := range 2000 {
-		big.put(question{fmt.Sprint(i), 1}, entry{answer: &answer{size: maxAnswerSize}, expires: now.Add(time.Hour)}, now)
+		big.put(question{fmt.Sprint(i), 1}, entry{answer: &Answer{forms: &forms{size: maxAnswerSize}}, expires: now.Add(time.Hour)}, now)
 	}
 	if want := maxCacheSize / maxAnswerSize; len(big.entries) != want || big.size != want*maxAnswerSize {
 		t.Errorf("%d entries of %d octets, want %d entries", len(big.entries), big.size, want)
@@ -347,7 +349,7 @@ func TestCacheIsBounded(t *testing.T) {
 func TestResolverHugeAnswer(t *testing.T) {
 	t.Parallel()
 	part := ` "` + strings.Repeat("x", 250) + `"`
-	s := newNameServer(t,
+	s := dnstest.Start(t,
 		`large.example. 300 IN TXT`+strings.Repeat(part, 60),
 		`huge.example. 300 IN TXT`+strings.Repeat(part, 70))
 	r, _ := newTestResolver(t, long, s)
@@ -380,16 +382,28 @@ func FuzzReply(f *testing.F) {
 		if reply.Unpack(wire) != nil {
 			return
 		}
-		for _, qtype := range []uint16{dns.TypeTXT, dns.TypeMX, dns.TypeA, dns.TypeAAAA, dns.TypePTR} {
+		for _, qtype := range []uint16{dns.TypeTXT, dns.TypeMX, dns.TypeA, dns.TypeAAAA, dns.TypePTR,
+			dns.TypeTLSA, dns.TypeOPENPGPKEY, dns.TypeCNAME, dns.TypeNSEC} {
 			m := new(dns.Msg)
 			m.SetQuestion("a.example.", qtype)
 			m.Id = reply.Id
 			_ = answers(reply, m)
 			q := question{"a.example", qtype}
-			o := read(q, reply)
+			o := read(q, reply, len(wire)%2 == 0)
 			e := o.entry(q, time.Unix(0, 0))
-			if (e.err == nil) != (e.answer != nil) || e.size() > maxAnswerSize {
+			if (e.err == nil) != (e.answer != nil) || e.size() > q.limit() {
 				t.Errorf("%+v", e)
+			}
+			if a := e.answer; a != nil {
+				if a.Secure && !(reply.AuthenticatedData && len(wire)%2 == 0) || len(a.Records) > maxRecords ||
+					a.NXDomain && len(a.Records) > 0 || (a.forms.none == nil) != (len(a.Records) > 0) {
+					t.Errorf("%+v", a)
+				}
+				for _, rr := range a.Records {
+					if rr.Header().Rrtype != qtype || !strings.EqualFold(rr.Header().Name, dns.Fqdn(a.Name)) {
+						t.Errorf("%v in the answer for %s", rr, a.Name)
+					}
+				}
 			}
 			if keep := e.expires.Sub(time.Unix(0, 0)); keep < minPositive || keep > maxPositive {
 				t.Errorf("kept for %v", keep)
@@ -399,7 +413,7 @@ func FuzzReply(f *testing.F) {
 }
 
 func BenchmarkResolverHit(b *testing.B) {
-	s := newNameServer(b, `a.example. 300 IN TXT "x"`)
+	s := dnstest.Start(b, `a.example. 300 IN TXT "x"`)
 	r, _ := newTestResolver(b, long, s)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,4 +1,4 @@
-package msgauth
+package dns
 
 import (
 	"fmt"
@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"postern/internal/dns/dnstest"
 )
 
 // trip lets the breaker of r trip by asking for names of different domains.
-func trip(t testing.TB, r *CachingResolver) {
+func trip(t testing.TB, r *Resolver) {
 	t.Helper()
 	for i := range tripStrikes {
 		if r.Tripped() {
@@ -32,25 +34,25 @@ func TestBreakerTripsAndCloses(t *testing.T) {
 		behave func(dns.ResponseWriter, *dns.Msg, string)
 		sent   int // until it trips
 	}{
-		{"silence", silence, 2 * tripStrikes / silentStrikes},
-		{"REFUSED", rcode(dns.RcodeRefused), 2 * tripStrikes / silentStrikes},
-		{"garbage", garbage, 2 * tripStrikes / silentStrikes},
-		{"SERVFAIL", rcode(dns.RcodeServerFailure), tripStrikes / servfailStrikes},
+		{"silence", dnstest.Silence, 2 * tripStrikes / silentStrikes},
+		{"REFUSED", dnstest.Rcode(dns.RcodeRefused), 2 * tripStrikes / silentStrikes},
+		{"garbage", dnstest.Garbage, 2 * tripStrikes / silentStrikes},
+		{"SERVFAIL", dnstest.Rcode(dns.RcodeServerFailure), tripStrikes / servfailStrikes},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newNameServer(t, `good.example. 300 IN TXT "x"`, `kept.example. 3600 IN TXT "x"`)
+			s := dnstest.Start(t, `good.example. 300 IN TXT "x"`, `kept.example. 3600 IN TXT "x"`)
 			r, clock := newTestResolver(t, long, s)
 			if _, err := r.LookupTXT(t.Context(), "kept.example"); err != nil {
 				t.Fatal(err)
 			}
-			s.set(c.behave)
+			s.Set(c.behave)
 			if c.name == "silence" {
 				r.timeout = short // no look-up is on its way
 			}
 			trip(t, r)
 			r.timeout = long
-			sent := s.total()
+			sent := s.Total()
 			if sent-1 != c.sent {
 				t.Errorf("%d questions until it tripped, want %d", sent-1, c.sent)
 			}
@@ -62,11 +64,11 @@ func TestBreakerTripsAndCloses(t *testing.T) {
 			if _, err := r.LookupTXT(t.Context(), "kept.example"); err != nil {
 				t.Errorf("what is remembered must not be lost: %v", err)
 			}
-			if s.total() != sent {
-				t.Errorf("%d questions went out while tripped", s.total()-sent)
+			if s.Total() != sent {
+				t.Errorf("%d questions went out while tripped", s.Total()-sent)
 			}
 			clock.Advance(openFor)
-			s.set(s.answer)
+			s.Set(s.Answer)
 			if _, err := r.LookupTXT(t.Context(), "good.example"); err != nil || r.Tripped() {
 				t.Errorf("the probe: %v, still tripped: %v", err, r.Tripped())
 			}
@@ -80,28 +82,28 @@ func TestBreakerTripsAndCloses(t *testing.T) {
 // TestBreakerProbes has a probe that fails, and one that others do not wait for.
 func TestBreakerProbes(t *testing.T) {
 	t.Parallel()
-	s := newNameServer(t)
-	s.set(silence)
+	s := dnstest.Start(t)
+	s.Set(dnstest.Silence)
 	r, clock := newTestResolver(t, short, s)
 	trip(t, r)
 	clock.Advance(openFor)
-	sent := s.total()
+	sent := s.Total()
 	if _, err := r.LookupTXT(t.Context(), "probe.example"); !isTemporary(err) {
 		t.Fatal(err)
 	}
-	if n := s.total() - sent; n != tries {
+	if n := s.Total() - sent; n != tries {
 		t.Errorf("a probe sent %d questions, want %d", n, tries)
 	}
-	if _, err := r.LookupTXT(t.Context(), "second.example"); !isTemporary(err) || s.total() != sent+tries {
+	if _, err := r.LookupTXT(t.Context(), "second.example"); !isTemporary(err) || s.Total() != sent+tries {
 		t.Error("a probe that failed did not open the breaker again")
 	}
 
 	clock.Advance(openFor)
 	gate, asked := make(chan struct{}), make(chan struct{})
-	s.set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
+	s.Set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
 		close(asked)
 		<-gate
-		s.answer(w, m, network)
+		s.Answer(w, m, network)
 	})
 	r.timeout = long // nobody looks up at this moment
 	var probe sync.WaitGroup
@@ -126,11 +128,11 @@ func TestBreakerProbes(t *testing.T) {
 // TestBreakerFreesWaiters: whoever waits when the breaker trips waits no longer.
 func TestBreakerFreesWaiters(t *testing.T) {
 	t.Parallel()
-	s := newNameServer(t)
+	s := dnstest.Start(t)
 	r, _ := newTestResolver(t, long, s) // no look-up of this test times out by itself
-	s.set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
+	s.Set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
 		if m.Question[0].Name != "waits.example." {
-			rcode(dns.RcodeServerFailure)(w, m, network)
+			dnstest.Rcode(dns.RcodeServerFailure)(w, m, network)
 		}
 	})
 	freed := make(chan error)
@@ -138,7 +140,7 @@ func TestBreakerFreesWaiters(t *testing.T) {
 		_, err := r.LookupTXT(t.Context(), "waits.example")
 		freed <- err
 	}()
-	for s.total() == 0 {
+	for s.Total() == 0 {
 		time.Sleep(time.Millisecond)
 	}
 	for i := range tripStrikes {
@@ -147,7 +149,7 @@ func TestBreakerFreesWaiters(t *testing.T) {
 	if err := <-freed; !isTemporary(err) {
 		t.Errorf("freed with %v", err)
 	}
-	if n := s.count("TXT waits.example"); n != 1 {
+	if n := s.Count("TXT waits.example"); n != 1 {
 		t.Errorf("it waited for %d tries to time out", n-1)
 	}
 }

@@ -1,4 +1,4 @@
-package msgauth
+package dns
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,20 +15,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Resolver looks names up in the DNS. *net.Resolver and *CachingResolver are
-// Resolvers. An error is a *net.DNSError, not wrapped: IsNotFound says that
-// there is certainly no such record, IsTemporary or IsTimeout that nobody knows.
-// Every method returns when ctx ends. What is returned must not be changed.
-type Resolver interface {
-	// LookupTXT returns one element per TXT record, its strings joined.
-	LookupTXT(ctx context.Context, name string) ([]string, error)
-	LookupMX(ctx context.Context, name string) ([]*net.MX, error)
-	LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error)
-	// LookupAddr returns the names of an IP address (PTR).
-	LookupAddr(ctx context.Context, addr string) ([]string, error)
-}
-
-// Defaults of ResolverOptions.
+// Defaults of Options.
 const (
 	DefaultTryTimeout = 800 * time.Millisecond
 	resolvConf        = "/etc/resolv.conf"
@@ -35,21 +23,26 @@ const (
 	maxOutstanding = 512
 )
 
-// ResolverOptions configure a CachingResolver. The zero value is usable.
-type ResolverOptions struct {
+// Options configure a Resolver. The zero value is usable.
+type Options struct {
 	// Servers are recursive name servers, "ip", "ip:port" or "[ip]:port", in
 	// the order of preference. Nil means those of /etc/resolv.conf, or
 	// 127.0.0.1 if that file names none.
 	Servers []string
+	// Validating are those of Servers whose AD bit is believed: they validate
+	// DNSSEC, and nobody can come between. Nil means those on loopback; an empty
+	// list means none. They are asked before the others, which are asked only if
+	// none of them says anything at all.
+	Validating []string
 	// Timeout is for one try; a question is tried twice. Zero means
-	// DefaultTryTimeout, which lets both tries end within the default deadline
-	// of a Verifier.
+	// DefaultTryTimeout, which lets both tries end within the deadline of 2 s that
+	// verifying a message has.
 	Timeout time.Duration
 	// Now is the clock for lifetimes and for the breaker; nil means time.Now.
 	Now func() time.Time
 }
 
-// CachingResolver asks recursive name servers and remembers: answers for their
+// Resolver asks recursive name servers and remembers: answers for their
 // TTL (5 s to 1 h), that there is nothing (by the SOA record, RFC 2308, 5 s to
 // 5 min), and failures for a minute. Equal questions that are asked at the same
 // time go out once.
@@ -61,13 +54,14 @@ type ResolverOptions struct {
 // A failure is remembered for the name and type that failed and no wider: else
 // anybody could make a healthy domain fail by naming a broken subdomain of it in
 // a DKIM signature. It is safe for concurrent use.
-type CachingResolver struct {
-	servers []string
-	timeout time.Duration
-	now     func() time.Time
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
-	flying  sync.WaitGroup
+type Resolver struct {
+	servers    []server // those that validate first
+	validating int      // how many do
+	timeout    time.Duration
+	now        func() time.Time
+	ctx        context.Context // ends with Close
+	cancel     context.CancelFunc
+	flying     sync.WaitGroup
 
 	blockedErr *net.DNSError
 	busyErr    *net.DNSError
@@ -81,10 +75,10 @@ type CachingResolver struct {
 	closed  bool
 }
 
-// NewResolver returns a resolver, or an error that names the server address
+// New returns a resolver, or an error that names the server address
 // that cannot be read. It sends nothing.
-func NewResolver(o ResolverOptions) (*CachingResolver, error) {
-	servers, err := serverAddresses(o.Servers)
+func New(o Options) (*Resolver, error) {
+	servers, validating, err := readServers(o.Servers, o.Validating)
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +89,9 @@ func NewResolver(o ResolverOptions) (*CachingResolver, error) {
 		o.Now = time.Now
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &CachingResolver{
+	return &Resolver{
 		servers:    servers,
+		validating: validating,
 		timeout:    o.Timeout,
 		now:        o.Now,
 		ctx:        ctx,
@@ -106,6 +101,45 @@ func NewResolver(o ResolverOptions) (*CachingResolver, error) {
 		flights:    make(map[question]*flight),
 		tripped:    make(chan struct{}),
 	}, nil
+}
+
+// server is a recursive name server.
+type server struct {
+	addr      string // "ip:port"
+	validates bool   // its AD bit is believed
+}
+
+// readServers returns the servers, first those that validate, and their number.
+func readServers(addresses, trusted []string) (servers []server, validating int, err error) {
+	all, err := serverAddresses(addresses)
+	if err != nil {
+		return nil, 0, err
+	}
+	var believed []string
+	if len(trusted) > 0 {
+		if believed, err = serverAddresses(trusted); err != nil {
+			return nil, 0, err
+		}
+	}
+	for _, b := range believed {
+		if !slices.Contains(all, b) {
+			return nil, 0, fmt.Errorf("name server %q is to be trusted with DNSSEC but is not one of those that are asked", b)
+		}
+	}
+	var others []server
+	for _, addr := range all {
+		s := server{addr: addr, validates: slices.Contains(believed, addr)}
+		if trusted == nil {
+			ap, err := netip.ParseAddrPort(addr)
+			s.validates = err == nil && ap.Addr().Unmap().IsLoopback()
+		}
+		if s.validates {
+			servers = append(servers, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	return append(servers, others...), len(servers), nil
 }
 
 func serverAddresses(servers []string) ([]string, error) {
@@ -136,7 +170,7 @@ func serverAddresses(servers []string) ([]string, error) {
 
 // Close ends what is on its way and waits for it. Look-ups after Close that the
 // cache cannot answer fail.
-func (r *CachingResolver) Close() {
+func (r *Resolver) Close() {
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
@@ -144,30 +178,14 @@ func (r *CachingResolver) Close() {
 	r.flying.Wait()
 }
 
+// Validates reports whether there is a server that is trusted to validate DNSSEC;
+// without one no answer is ever Secure.
+func (r *Resolver) Validates() bool { return r.validating > 0 }
+
 // Tripped reports whether look-ups fail at once at this time because no name
 // server answers.
-func (r *CachingResolver) Tripped() bool {
+func (r *Resolver) Tripped() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.breaker.open
-}
-
-// LookupTXT implements Resolver.
-func (r *CachingResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
-	return view{source: r}.LookupTXT(ctx, name)
-}
-
-// LookupMX implements Resolver.
-func (r *CachingResolver) LookupMX(ctx context.Context, name string) ([]*net.MX, error) {
-	return view{source: r}.LookupMX(ctx, name)
-}
-
-// LookupIPAddr implements Resolver. It fails if either of A and AAAA does.
-func (r *CachingResolver) LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error) {
-	return view{source: r}.LookupIPAddr(ctx, host)
-}
-
-// LookupAddr implements Resolver.
-func (r *CachingResolver) LookupAddr(ctx context.Context, addr string) ([]string, error) {
-	return view{source: r}.LookupAddr(ctx, addr)
 }
