@@ -48,6 +48,15 @@ func (c *counters) take(key string, limit int, window time.Duration) bool {
 	return true
 }
 
+// giveBack takes a use back that was counted a moment ago.
+func (c *counters) giveBack(key string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k := c.byKey[key]; k != nil && k.count > 0 {
+		k.count--
+	}
+}
+
 // makeRoom keeps the map below its bound: first by dropping what counts nothing any
 // more, and if that frees nothing then by dropping an eighth of the keys as the map
 // yields them. Whoever is dropped is counted from nothing, which the package allows.

@@ -1,14 +1,17 @@
 package cluster
 
 import (
-	"sync"
+	"context"
 	"time"
 )
 
 // Memory is the Cluster of a single process.
 type Memory struct {
-	topics   topics
-	counters counters
+	topics    topics
+	counters  counters
+	values    values
+	leases    leases
+	listeners listeners
 }
 
 var _ Cluster = (*Memory)(nil)
@@ -19,8 +22,10 @@ func NewMemory(now func() time.Time) *Memory {
 		now = time.Now
 	}
 	return &Memory{
-		topics:   topics{byName: make(map[string]map[*watch]struct{})},
+		topics:   newTopics(),
 		counters: counters{now: now, byKey: make(map[string]*counter), max: maxCounters},
+		values:   values{now: now, byKey: make(map[string]value), max: maxValues, held: newHoldOff(now, HoldOff)},
+		leases:   leases{now: now, byKey: make(map[string]*lease), max: maxLeases},
 	}
 }
 
@@ -39,57 +44,39 @@ func (m *Memory) Take(key string, limit int, window time.Duration) bool {
 	return m.counters.take(key, limit, window)
 }
 
-// topics is who watches what. Readers of the map do not exclude each other, so
-// that many deliveries wake many sessions at once.
-type topics struct {
-	mu     sync.RWMutex
-	byName map[string]map[*watch]struct{}
-}
-
-type watch struct{ c chan struct{} }
-
-// poke leaves a wake-up, or lets the one that is already there stand for both.
-func (w *watch) poke() {
-	select {
-	case w.c <- struct{}{}:
-	default:
+// Get implements Cluster.
+func (m *Memory) Get(ctx context.Context, key string) ([]byte, bool) {
+	if ctx.Err() != nil {
+		return nil, false
 	}
+	return m.values.get(key)
 }
 
-func (t *topics) wake(topic string) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	for w := range t.byName[topic] {
-		w.poke()
-	}
+// Set implements Cluster. All values together have a bound of 8 MiB, above which
+// some are dropped.
+func (m *Memory) Set(_ context.Context, key string, value []byte, ttl time.Duration) {
+	m.values.set(key, value, ttl)
 }
 
-func (t *topics) wakeAll() {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	for _, watches := range t.byName {
-		for w := range watches {
-			w.poke()
-		}
-	}
+// Invalidate implements Cluster.
+func (m *Memory) Invalidate(_ context.Context, key string) {
+	m.values.invalidate(key)
+	m.listeners.tell(key)
 }
 
-func (t *topics) watch(topic string) (<-chan struct{}, func()) {
-	w := &watch{c: make(chan struct{}, 1)}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.byName[topic] == nil {
-		t.byName[topic] = make(map[*watch]struct{})
-	}
-	t.byName[topic][w] = struct{}{}
-	return w.c, func() { t.end(topic, w) }
+// OnInvalidate implements Cluster.
+func (m *Memory) OnInvalidate(told func(key string)) (end func()) { return m.listeners.add(told) }
+
+// Connected implements Cluster: there is nobody who could not be heard.
+func (m *Memory) Connected() bool { return true }
+
+// Lease implements Cluster.
+func (m *Memory) Lease(_ context.Context, key string, ttl time.Duration) (release func(), ok bool) {
+	return m.leases.take(key, ttl)
 }
 
-func (t *topics) end(topic string, w *watch) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.byName[topic], w)
-	if len(t.byName[topic]) == 0 {
-		delete(t.byName, topic)
-	}
-}
+// Wait implements Cluster.
+func (m *Memory) Wait(ctx context.Context, key string) bool { return m.leases.wait(ctx, key) }
+
+// Close implements Cluster. It does nothing.
+func (m *Memory) Close() error { return nil }

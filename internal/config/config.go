@@ -5,6 +5,7 @@
 //	value.go     sizes and durations as people write them
 //	load.go      reads a file: unknown keys are errors with their line
 //	validate.go  what values are allowed
+//	redis.go     reads the URL of a Redis
 //	render.go    writes the commented file
 //	ports.go     the port numbers of a set-up
 //
@@ -24,14 +25,17 @@ type Config struct {
 	DataDir    string   `toml:"data_dir" doc:"Where mail and the database lie. What messages say is in there as ciphertext only. Paths in this file are relative to the file itself."`
 	KeysDir    string   `toml:"keys_dir" doc:"Where the gateway's own secret keys lie. Keep it out of data_dir and back it up apart from it: whoever has both can open copies that are held until their owner has a certificate."`
 
-	TLS   TLS   `toml:"tls" doc:"The certificate that SMTP and IMAP show. SIGHUP loads it again."`
-	SMTP  SMTP  `toml:"smtp" doc:"Mail that other servers deliver to us (MX)."`
-	IMAP  IMAP  `toml:"imap" doc:"Mail that our users read."`
-	HTTP  HTTP  `toml:"http" doc:"Health and metrics: /livez, /readyz, /metrics."`
-	DNS   DNS   `toml:"dns" doc:"Look-ups for SPF, DKIM and DMARC. Mail is accepted without their results if they take too long."`
-	Seal  Seal  `toml:"seal" doc:"How mail that arrives in clear is encrypted to its recipient."`
-	Store Store `toml:"store" doc:"What accounts may keep."`
-	Log   Log   `toml:"log" doc:"The log goes to standard error."`
+	TLS       TLS       `toml:"tls" doc:"The certificate that SMTP, IMAP and HTTPS show. SIGHUP loads it again."`
+	SMTP      SMTP      `toml:"smtp" doc:"Mail that other servers deliver to us (MX)."`
+	IMAP      IMAP      `toml:"imap" doc:"Mail that our users read."`
+	HTTPS     HTTPS     `toml:"https" doc:"Where our users' certificates are found by whoever wants to write to them: Web Key Directory, and look-ups by HKP and VKS. It is asked by the names of the domains and by openpgpkey.DOMAIN and keys.DOMAIN; the certificate above has to have these names too."`
+	HTTP      HTTP      `toml:"http" doc:"Health and metrics: /livez, /readyz, /metrics."`
+	DNS       DNS       `toml:"dns" doc:"Look-ups for SPF, DKIM and DMARC. Mail is accepted without their results if they take too long."`
+	Directory Directory `toml:"directory" doc:"Where other people's certificates are found."`
+	Seal      Seal      `toml:"seal" doc:"How mail that arrives in clear is encrypted to its recipient."`
+	Store     Store     `toml:"store" doc:"What accounts may keep."`
+	Cluster   Cluster   `toml:"cluster" doc:"What several gateways with one store share besides: wake-ups, rate limits, and what one has looked up for all. All of it may be lost at any time: that makes them slower, and nothing wrong. keys_dir has to be the same on all of them."`
+	Log       Log       `toml:"log" doc:"The log goes to standard error."`
 }
 
 // TLS names the certificate.
@@ -53,9 +57,22 @@ type SMTP struct {
 
 // IMAP is the front end for mail clients.
 type IMAP struct {
-	Listen          string `toml:"listen" doc:"Address and port that begins in clear and offers STARTTLS. Empty: not served."`
-	ListenTLS       string `toml:"listen_tls" doc:"Address and port with TLS from the start. Empty: not served."`
-	AllowClearLogin bool   `toml:"allow_clear_login" doc:"Allow passwords without TLS. Only where listen is a loopback address."`
+	Listen                   string `toml:"listen" doc:"Address and port that begins in clear and offers STARTTLS. Empty: not served."`
+	ListenTLS                string `toml:"listen_tls" doc:"Address and port with TLS from the start. Empty: not served."`
+	MaxConnections           int    `toml:"max_connections" doc:"The most connections at once."`
+	MaxConnectionsPerIP      int    `toml:"max_connections_per_ip" doc:"The most connections at once from one IPv4 address or one IPv6 /64."`
+	MaxConnectionsPerAccount int    `toml:"max_connections_per_account" doc:"The most connections at once that are logged in to one account. A mail program opens up to five on each device."`
+	AllowClearLogin          bool   `toml:"allow_clear_login" doc:"Allow passwords without TLS. Only where listen is a loopback address."`
+}
+
+// HTTPS is the web server for everybody.
+type HTTPS struct {
+	Listen              string `toml:"listen" doc:"Address and port, such as \":443\", which is where others ask. Empty: not served."`
+	ListenHKP           string `toml:"listen_hkp" doc:"Address and port for look-ups by HKP without TLS, such as \":11371\", for programs that know no other. Whoever listens on the way sees who is looked for. Empty: not served."`
+	Publish             bool   `toml:"publish" doc:"Give an account's certificates to whoever asks for its address. Without, everybody is told that there is nothing. One account is left out by: postern account publish ADDRESS off."`
+	RequestRate         int    `toml:"request_rate" doc:"The most requests a minute from one IPv4 address or one IPv6 /64."`
+	MaxConnections      int    `toml:"max_connections" doc:"The most connections at once."`
+	MaxConnectionsPerIP int    `toml:"max_connections_per_ip" doc:"The most connections at once from one such address."`
 }
 
 // HTTP is for whoever runs the server.
@@ -69,6 +86,15 @@ type DNS struct {
 	Timeout Duration `toml:"timeout" doc:"How long the look-ups for one message may take together. From \"100ms\" to \"30s\"."`
 }
 
+// Directory is where other people's certificates are found.
+type Directory struct {
+	Sources      []string `toml:"sources" doc:"Who is asked for the certificate of an address that is not ours, in this order: \"wkd\" is its domain's Web Key Directory, \"autocrypt\" what mail from it said, \"dane\" its domain's DNS (only if it is signed and dns.servers validate), \"keyservers\" the key servers below. Empty: nobody."`
+	KeyServers   []string `toml:"key_servers" doc:"Key servers, such as \"vks://keys.openpgp.org\" or \"hkps://keys.example.org\". Whoever runs one learns whom our users write to, and anybody may have put there what is found: that is why they are not among the sources unless you say so."`
+	Timeout      Duration `toml:"timeout" doc:"How long one source may take. From \"100ms\" to \"30s\"."`
+	CAFile       string   `toml:"ca_file" doc:"Certificate authorities that are trusted for these look-ups besides those of the system, PEM. Empty: none."`
+	AllowPrivate bool     `toml:"allow_private" doc:"Ask hosts with loopback or private addresses too. Without, nobody can have this server ask machines that only it can reach."`
+}
+
 // Seal is how mail is sealed.
 type Seal struct {
 	Subject       string `toml:"subject" doc:"\"hide\": the subject outside of the encrypted part is \"[...]\". \"keep\": it stays readable, for clients that cannot show the one inside."`
@@ -78,6 +104,16 @@ type Seal struct {
 // Store is what accounts may keep.
 type Store struct {
 	Quota Size `toml:"quota" doc:"The most a new account may keep. \"0B\": no limit."`
+}
+
+// Cluster is how several gateways work together.
+type Cluster struct {
+	Driver               string `toml:"driver" doc:"\"memory\": this gateway is alone, and needs nothing. \"redis\": it shares a Redis with the others."`
+	URL                  string `toml:"url" doc:"Where Redis is: \"redis://[USER@]HOST[:PORT][/DB]\"; \"redis-sentinel://[USER@]HOST[:PORT],HOST[:PORT].../MASTER[/DB]\" for the master that Sentinels name; \"redis-cluster://[USER@]HOST[:PORT],HOST[:PORT]...\" for a Redis Cluster. With rediss instead of redis by TLS."`
+	PasswordFile         string `toml:"password_file" doc:"A file with the password of Redis. Empty: none is needed."`
+	SentinelPasswordFile string `toml:"sentinel_password_file" doc:"A file with the password of the Sentinels. Empty: none is needed."`
+	CAFile               string `toml:"ca_file" doc:"The certificates that TLS to Redis trusts, PEM. Empty: those of the system."`
+	Prefix               string `toml:"prefix" doc:"What the names of all keys in Redis begin with. It has to differ where gateways share a Redis and nothing else."`
 }
 
 // Log is what is logged and how.
@@ -100,11 +136,14 @@ func Default() *Config {
 			Listen: ":25", MaxMessageSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000,
 			MaxConnectionsPerIP: 50, ConnectionRate: 600, MessageRate: 3000,
 		},
-		IMAP:  IMAP{Listen: ":143", ListenTLS: ":993"},
-		HTTP:  HTTP{Listen: "127.0.0.1:9325"},
-		DNS:   DNS{Servers: []string{}, Timeout: Duration(2 * time.Second)},
-		Seal:  Seal{Subject: "hide", NoCertificate: "hold"},
-		Store: Store{Quota: 50e9},
-		Log:   Log{Format: "text", Level: "info"},
+		IMAP:      IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 2000, MaxConnectionsPerIP: 100, MaxConnectionsPerAccount: 30},
+		HTTPS:     HTTPS{Listen: ":443", Publish: true, RequestRate: 1200, MaxConnections: 1000, MaxConnectionsPerIP: 50},
+		HTTP:      HTTP{Listen: "127.0.0.1:9325"},
+		DNS:       DNS{Servers: []string{}, Timeout: Duration(2 * time.Second)},
+		Directory: Directory{Sources: []string{"wkd", "autocrypt", "dane"}, KeyServers: []string{}, Timeout: Duration(2 * time.Second)},
+		Seal:      Seal{Subject: "hide", NoCertificate: "hold"},
+		Store:     Store{Quota: 50e9},
+		Cluster:   Cluster{Driver: "memory", URL: "redis://127.0.0.1:6379", Prefix: "postern"},
+		Log:       Log{Format: "text", Level: "info"},
 	}
 }

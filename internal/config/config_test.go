@@ -62,11 +62,14 @@ func TestRenderLoad(t *testing.T) {
 	c.DataDir, c.KeysDir = `/srv/"odd" dir\with = # signs`, "/srv/keys\u00e9\t"
 	c.TLS = TLS{Cert: "/c.pem", Key: "/k.pem"}
 	c.SMTP = SMTP{Listen: "[::1]:20025", MaxMessageSize: 123456, MaxRecipients: 7, MaxConnections: 8, MaxConnectionsPerIP: 9, ConnectionRate: 10, MessageRate: 11}
-	c.IMAP = IMAP{Listen: "127.0.0.1:20143", ListenTLS: "", AllowClearLogin: true}
+	c.IMAP = IMAP{Listen: "127.0.0.1:20143", ListenTLS: "", MaxConnections: 12, MaxConnectionsPerIP: 13, MaxConnectionsPerAccount: 14, AllowClearLogin: true}
+	c.HTTPS = HTTPS{Listen: "", ListenHKP: "[::1]:11371", Publish: false, RequestRate: 15, MaxConnections: 16, MaxConnectionsPerIP: 17}
 	c.HTTP.Listen = "localhost:0"
 	c.DNS = DNS{Servers: []string{"127.0.0.1", "[::1]:53"}, Timeout: 1500e6}
+	c.Directory = Directory{Sources: []string{"keyservers", "wkd"}, KeyServers: []string{"vks://keys.example.org"}, Timeout: 1700e6, CAFile: "/ca.pem", AllowPrivate: true}
 	c.Seal = Seal{Subject: "keep", NoCertificate: "reject"}
 	c.Store.Quota = 0
+	c.Cluster = Cluster{Driver: "redis", URL: "rediss-sentinel://u@[::1]:1,h/m/2", PasswordFile: "/p", SentinelPasswordFile: "/s", CAFile: "/ca", Prefix: "a:b"}
 	c.Log = Log{Format: "json", Level: "debug", Addresses: true}
 	got, err := Load(write(t, string(Render(c))))
 	if err != nil {
@@ -234,6 +237,10 @@ func TestValidate(t *testing.T) {
 		"keys_dir":                    func(c *Config) { c.DataDir, c.KeysDir = "/srv/mail", "/srv/mail" },
 		"smtp.listen":                 func(c *Config) { c.SMTP.Listen = "mx.example.org:25" },
 		"imap.listen":                 func(c *Config) { c.IMAP.Listen = ":70000" },
+		"https.listen":                func(c *Config) { c.HTTPS.Listen = "443" },
+		"https.listen_hkp":            func(c *Config) { c.HTTPS.ListenHKP = "hkp" },
+		"https.request_rate":          func(c *Config) { c.HTTPS.RequestRate = 0 },
+		"https.max_connections":       func(c *Config) { c.HTTPS.MaxConnections = 0 },
 		"http.listen":                 func(c *Config) { c.HTTP.Listen = "[::]:9325" },
 		"smtp.max_connections":        func(c *Config) { c.SMTP.MaxConnections = -1 },
 		"smtp.max_connections_per_ip": func(c *Config) { c.SMTP.MaxConnectionsPerIP = 0 },
@@ -253,7 +260,9 @@ func TestValidate(t *testing.T) {
 		t.Errorf("data in keys_dir: got %v", err)
 	}
 	for name, change := range map[string]func(*Config){
-		"nothing served": func(c *Config) { c.SMTP.Listen, c.IMAP.Listen, c.IMAP.ListenTLS, c.HTTP.Listen = "", "", "", "" },
+		"nothing served": func(c *Config) {
+			c.SMTP.Listen, c.IMAP.Listen, c.IMAP.ListenTLS, c.HTTPS.Listen, c.HTTP.Listen = "", "", "", "", ""
+		},
 		"any free port": func(c *Config) {
 			c.SMTP.Listen, c.IMAP.Listen, c.HTTP.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 		},

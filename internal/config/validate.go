@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -27,7 +28,10 @@ func (c *Config) Validate() error {
 
 // normalise makes paths absolute, starting from dir, and names lower-case A-labels.
 func (c *Config) normalise(dir string) {
-	for _, p := range []*string{&c.DataDir, &c.KeysDir, &c.TLS.Cert, &c.TLS.Key} {
+	for _, p := range []*string{
+		&c.DataDir, &c.KeysDir, &c.TLS.Cert, &c.TLS.Key,
+		&c.Cluster.PasswordFile, &c.Cluster.SentinelPasswordFile, &c.Cluster.CAFile, &c.Directory.CAFile,
+	} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
@@ -70,6 +74,8 @@ func (c *Config) problems() []*Problem {
 			k.fail("dns.servers", "%q is not an IP address with or without a port, such as \"127.0.0.1\" or \"[::1]:53\"", s)
 		}
 	}
+	k.cluster(&c.Cluster)
+	k.directory(&c.Directory)
 	k.oneOf("seal.subject", c.Seal.Subject, "hide", "keep")
 	k.oneOf("seal.no_certificate", c.Seal.NoCertificate, "hold", "reject")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
@@ -143,6 +149,8 @@ func (k *check) listeners(c *Config) {
 		{"smtp.listen", c.SMTP.Listen, ""},
 		{"imap.listen", c.IMAP.Listen, map[bool]string{true: "allow_clear_login is set"}[c.IMAP.AllowClearLogin]},
 		{"imap.listen_tls", c.IMAP.ListenTLS, ""},
+		{"https.listen", c.HTTPS.Listen, ""},
+		{"https.listen_hkp", c.HTTPS.ListenHKP, ""},
 		{"http.listen", c.HTTP.Listen, "nobody is asked for a password there"},
 	} {
 		if l.addr == "" {
@@ -185,6 +193,12 @@ func (k *check) limits(c *Config) {
 		{"smtp.max_connections_per_ip", c.SMTP.MaxConnectionsPerIP, 1, 100_000},
 		{"smtp.connection_rate", c.SMTP.ConnectionRate, 1, 10_000_000},
 		{"smtp.message_rate", c.SMTP.MessageRate, 1, 10_000_000},
+		{"https.request_rate", c.HTTPS.RequestRate, 1, 10_000_000},
+		{"https.max_connections", c.HTTPS.MaxConnections, 1, 100_000},
+		{"https.max_connections_per_ip", c.HTTPS.MaxConnectionsPerIP, 1, 100_000},
+		{"imap.max_connections", c.IMAP.MaxConnections, 1, 100_000},
+		{"imap.max_connections_per_ip", c.IMAP.MaxConnectionsPerIP, 1, 100_000},
+		{"imap.max_connections_per_account", c.IMAP.MaxConnectionsPerAccount, 1, 100_000},
 	} {
 		if n.value < n.lo || n.value > n.hi {
 			k.fail(n.key, "%d is out of range: from %d to %d", n.value, n.lo, n.hi)
@@ -192,8 +206,48 @@ func (k *check) limits(c *Config) {
 	}
 }
 
+func (k *check) cluster(c *Cluster) {
+	k.oneOf("cluster.driver", c.Driver, "memory", "redis")
+	if c.Prefix == "" || len(c.Prefix) > 64 || strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:") != "" {
+		k.fail("cluster.prefix", "%q is not made of 1 to 64 letters, digits and \"-_.:\"", c.Prefix)
+	}
+	// What is wrong is not quoted: it may hold a password that does not belong there.
+	u, err := ParseRedisURL(c.URL)
+	if err != nil {
+		k.fail("cluster.url", "%v", err)
+		return
+	}
+	if c.CAFile != "" && !u.TLS {
+		k.fail("cluster.ca_file", "it needs a url that begins with \"rediss\"")
+	}
+	if c.SentinelPasswordFile != "" && u.Master == "" {
+		k.fail("cluster.sentinel_password_file", "it needs a url that begins with \"redis-sentinel\" or \"rediss-sentinel\"")
+	}
+}
+
 func (k *check) oneOf(key, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		k.fail(key, "%q is not allowed: it is one of \"%s\"", value, strings.Join(allowed, `", "`))
+	}
+}
+
+func (k *check) directory(c *Directory) {
+	for i, s := range c.Sources {
+		k.oneOf("directory.sources", s, "wkd", "autocrypt", "dane", "keyservers")
+		if slices.Contains(c.Sources[:i], s) {
+			k.fail("directory.sources", "%q is named twice", s)
+		}
+	}
+	if slices.Contains(c.Sources, "keyservers") != (len(c.KeyServers) > 0) {
+		k.fail("directory.key_servers", "name key servers and put \"keyservers\" among the sources, or neither")
+	}
+	for _, s := range c.KeyServers {
+		u, err := url.Parse(s)
+		if err != nil || u.Hostname() == "" || !slices.Contains([]string{"vks", "hkps", "hkps2"}, u.Scheme) {
+			k.fail("directory.key_servers", "%q is not a key server: it is vks://HOST, hkps://HOST or hkps2://HOST", s)
+		}
+	}
+	if d := time.Duration(c.Timeout); d < 100*time.Millisecond || d > 30*time.Second {
+		k.fail("directory.timeout", "%v is out of range: from \"100ms\" to \"30s\"", c.Timeout)
 	}
 }

@@ -71,6 +71,24 @@ const (
 
 func blobReasons() []string { return []string{BlobFull, BlobWrite, BlobSync} }
 
+// Operations of postern_cluster_errors_total.
+const (
+	ClusterGet        = "get"
+	ClusterSet        = "set"
+	ClusterInvalidate = "invalidate"
+	ClusterLease      = "lease" // taken or given back
+	ClusterWait       = "wait"
+	ClusterTake       = "take"
+	ClusterWake       = "wake"
+	ClusterListen     = "listen" // the subscription ended
+	ClusterCheck      = "check"  // of whether Redis is up
+)
+
+func clusterOps() []string {
+	return []string{ClusterGet, ClusterSet, ClusterInvalidate, ClusterLease, ClusterWait, ClusterTake,
+		ClusterWake, ClusterListen, ClusterCheck}
+}
+
 func authMethods() []string { return []string{"spf", "dkim", "dmarc"} }
 
 // authenticationResults are the words of RFC 8601 2.7.

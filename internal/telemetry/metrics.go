@@ -24,6 +24,9 @@ type Metrics struct {
 	msgauthResults map[string]counters // by method
 	resolverDown   prometheus.Gauge
 
+	keydir    keydirMetrics
+	published map[string]counters // by protocol
+
 	imapConnections prometheus.Gauge
 	imapCommands    counters
 
@@ -36,6 +39,9 @@ type Metrics struct {
 	blobCommit prometheus.Histogram
 	blobGroup  prometheus.Histogram
 	blobErrors counters
+
+	clusterErrors counters
+	clusterUp     prometheus.Gauge
 }
 
 // NewMetrics returns metrics with a registry of their own, which also tells of the
@@ -59,6 +65,9 @@ func NewMetrics() *Metrics {
 		msgauthResults: r.results(),
 		resolverDown:   r.gauge("postern_msgauth_resolver_down", "1 while no DNS look-up is tried because the resolver failed."),
 
+		keydir:    r.keydir(),
+		published: r.published(),
+
 		imapConnections: r.gauge("postern_imapd_connections", "IMAP connections that are open."),
 		imapCommands:    r.counters("postern_imapd_commands_total", "IMAP commands.", "command", imapCommands()),
 
@@ -71,6 +80,9 @@ func NewMetrics() *Metrics {
 		blobCommit: r.seconds("postern_blob_commit_seconds", "Time from asking for a blob's commit to its being durable."),
 		blobGroup:  r.sizes("postern_blob_group_size", "Blobs that shared one synchronisation of the disk."),
 		blobErrors: r.counters("postern_blob_errors_total", "Blobs that could not be written.", "reason", blobReasons()),
+
+		clusterErrors: r.counters("postern_cluster_errors_total", "Operations on what the nodes share that failed.", "op", clusterOps()),
+		clusterUp:     r.gauge("postern_cluster_up", "1 while what the nodes share can be used; 0 while each node is on its own."),
 	}
 }
 
@@ -198,5 +210,25 @@ func (m *Metrics) BlobGroup(n int) {
 func (m *Metrics) BlobError(reason string) {
 	if m != nil {
 		m.blobErrors.inc(reason)
+	}
+}
+
+// ClusterError counts an operation on what the nodes share that failed, by one of the
+// Cluster constants.
+func (m *Metrics) ClusterError(op string) {
+	if m != nil {
+		m.clusterErrors.inc(op)
+	}
+}
+
+// ClusterUp tells whether what the nodes share can be used at present.
+func (m *Metrics) ClusterUp(up bool) {
+	if m == nil {
+		return
+	}
+	if up {
+		m.clusterUp.Set(1)
+	} else {
+		m.clusterUp.Set(0)
 	}
 }

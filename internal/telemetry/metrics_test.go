@@ -64,6 +64,9 @@ func TestMetricsCount(t *testing.T) {
 		{func() {}, "postern_blob_commit_seconds", nil, 1},
 		{func() { m.BlobGroup(2) }, "postern_blob_group_size", nil, 1},
 		{func() { m.BlobError(BlobFull) }, "postern_blob_errors_total", []string{"reason", "full"}, 1},
+		{func() { m.ClusterError(ClusterTake) }, "postern_cluster_errors_total", []string{"op", "take"}, 1},
+		{func() { m.ClusterUp(true) }, "postern_cluster_up", nil, 1},
+		{func() { m.ClusterUp(false) }, "postern_cluster_up", nil, 0},
 	}
 	for _, tt := range tests {
 		tt.do()
@@ -109,7 +112,7 @@ func TestMetricNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	form := regexp.MustCompile(`^postern_(smtpd|bridge|msgauth|imapd|auth|store|blob)_[a-z_]+$`)
+	form := regexp.MustCompile(`^postern_(smtpd|bridge|msgauth|imapd|auth|store|blob|cluster|keydir)_[a-z_]+$`)
 	ours := 0
 	for _, f := range families {
 		name := f.GetName()
