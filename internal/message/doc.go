@@ -33,4 +33,5 @@
 //	cms.go        S/MIME: what a CMS object is (RFC 5652)
 //	decode.go     content transfer encodings
 //	received.go   our Received field and the date format
+//	autocrypt.go  Autocrypt and Autocrypt-Gossip fields (Autocrypt Level 1)
 package message

@@ -22,6 +22,8 @@ type Certificate struct {
 	revoked  []revocation    // of the primary key
 	subkeys  []subkey
 	refused  error // why the last unusable subkey was dropped
+	// origin is what Restrict made this one from; nil if it is as it was read.
+	origin *Certificate
 }
 
 // userID is a user ID with at least one verified self-signature.

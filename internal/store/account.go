@@ -8,11 +8,11 @@ import (
 	"postern/internal/mail"
 )
 
-const accountColumns = `id, local_part, domain, quota, used, created`
+const accountColumns = `id, local_part, domain, quota, used, created, published`
 
 func scanAccount(r scanner, a *Account) error {
 	var created int64
-	err := r.Scan(&a.ID, &a.Address.Local, &a.Address.Domain, &a.Quota, &a.Used, &created)
+	err := r.Scan(&a.ID, &a.Address.Local, &a.Address.Domain, &a.Quota, &a.Used, &created, &a.Published)
 	a.Created = fromMicros(created)
 	return err
 }
@@ -27,7 +27,7 @@ func (s *Store) CreateAccount(ctx context.Context, address mail.Address, quota i
 	boxes = append([]NewMailbox{{Name: inboxName}}, boxes...)
 	var made Account
 	err := s.write(ctx, func(t *tx) error {
-		a := Account{ID: s.NewID(), Address: address, Quota: quota, Created: fromMicros(micros(t.now))}
+		a := Account{ID: s.NewID(), Address: address, Quota: quota, Created: fromMicros(micros(t.now)), Published: true}
 		_, err := t.exec(`INSERT INTO accounts (id, address_key, local_part, domain, quota, used, created)
 			VALUES ($1, $2, $3, $4, $5, 0, $6)`,
 			a.ID, address.Key(), address.Local, address.Domain, quota, micros(a.Created))

@@ -21,7 +21,8 @@
 // The counters of a mailbox follow RFC 9051 2.3.1 (UID, UIDNEXT, UIDVALIDITY) and
 // RFC 7162 (MODSEQ): both only ever grow, in the transaction that uses them.
 //
-//	accounts, log-in     account.go credential.go certificate.go
+//	accounts, log-in     account.go credential.go certificate.go publish.go
+//	correspondents       directory.go autocrypt.go
 //	mailboxes            mailbox.go rename.go name.go purge.go
 //	messages in          commit.go held.go audit.go
 //	messages out         view.go message.go body.go

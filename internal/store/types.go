@@ -30,6 +30,9 @@ type Account struct {
 	Quota   int64 // octets; 0 means none is set
 	Used    int64 // octets of stored and held messages
 	Created time.Time
+	// Published says whether its certificates are given to whoever asks for its
+	// address; see SetPublished.
+	Published bool
 }
 
 // Credential is a SCRAM-SHA-256 credential (RFC 5802, RFC 7677); never a password.

@@ -17,14 +17,12 @@ CREATE TABLE directory (
 ) {clustered};
 CREATE INDEX directory_fresh ON directory (fresh_until);
 
--- Autocrypt Level 1 peer state, section 4 of that standard.
+-- Autocrypt Level 1 peer state of those who ever sent a certificate. There is no
+-- gossip: it stands in encrypted payloads, which no server can read.
 CREATE TABLE autocrypt (
-	address          TEXT     NOT NULL PRIMARY KEY,
-	last_seen        BIGINT   NOT NULL,
-	timestamp        BIGINT   NOT NULL, -- autocrypt_timestamp; 0: never
-	mutual           SMALLINT NOT NULL,
-	fingerprint      TEXT     NOT NULL,
-	data             {blob}   NOT NULL,
-	gossip_timestamp BIGINT   NOT NULL,
-	gossip_data      {blob}   NOT NULL
+	address   TEXT     NOT NULL PRIMARY KEY,
+	last_seen BIGINT   NOT NULL,
+	key_seen  BIGINT   NOT NULL, -- autocrypt_timestamp
+	mutual    SMALLINT NOT NULL, -- prefer_encrypt
+	key_data  {blob}   NOT NULL  -- public_key, as it came
 ) {clustered};
