@@ -28,7 +28,10 @@ type arrival struct {
 	// bodyDigest is the SHA-256 of all octets from bodyStart on.
 	bodyDigest [sha256.Size]byte
 	content    mail.Content
-	verdict    msgauth.Results
+	// from are the addresses in the From fields, null for one that cannot be read; only
+	// of what came by SMTP.
+	from    []mail.Address
+	verdict msgauth.Results
 }
 
 // receive is step 1: the octets, never in clear on disk, and in the same pass the
@@ -143,7 +146,6 @@ func (t *transaction) verify(ctx context.Context, m *arrival) msgauth.Results {
 	if t.source.Kind != mail.KindMX {
 		return msgauth.Results{}
 	}
-	var from []mail.Address
 	for _, value := range m.header.Values("From") {
 		for _, a := range message.Addresses(value) {
 			// One that cannot be read counts too, as nobody's: a reader may show it
@@ -152,12 +154,12 @@ func (t *transaction) verify(ctx context.Context, m *arrival) msgauth.Results {
 			if err != nil {
 				parsed = mail.Address{}
 			}
-			from = append(from, parsed)
+			m.from = append(m.from, parsed)
 		}
 	}
 	verdict := t.Verifier.Verify(ctx, msgauth.Request{
 		IP: t.source.RemoteIP, Helo: t.source.Helo, From: t.source.From,
-		HeaderFrom: from, Header: m.raw,
+		HeaderFrom: m.from, Header: m.raw,
 		Body: func() io.Reader { return io.NewSectionReader(m, m.bodyStart, m.Size()-m.bodyStart) },
 	})
 	spf, dkim, dmarc := verdict.Summary()

@@ -42,6 +42,9 @@ type Options struct {
 	Verifier  *msgauth.Verifier
 	// Wake tells that a mailbox changed; it must not block. Nil is allowed.
 	Wake func(topic string)
+	// Learn is told what a committed message says of its author's certificate, if the
+	// author's domain vouches for it; it must not block. Nil learns nothing.
+	Learn func(keydir.Sighting)
 	// Hostname names this server in trace fields and is the authserv-id of RFC 8601.
 	Hostname string
 	// Domains, Postmaster, KeepSubject and RejectWithoutCertificate are the Rules of the
@@ -163,7 +166,7 @@ func (t *transaction) Rcpt(ctx context.Context, r mail.Rcpt) error {
 			return nil
 		}
 	}
-	answer := t.Directory.Own(ctx, account.Address)
+	answer, certs := t.lookUp(ctx, account)
 	order := t.order()
 	if err := refusal(mail.Protect(order, mail.ContentEncrypted, answer.Kind)); err != nil {
 		return err
@@ -172,7 +175,7 @@ func (t *transaction) Rcpt(ctx context.Context, r mail.Rcpt) error {
 		return errNoCertificate
 	}
 	t.at = append(t.at, len(t.to))
-	t.to = append(t.to, recipient{rcpt: r, account: account, mailbox: mailbox, order: order, answer: answer})
+	t.to = append(t.to, recipient{rcpt: r, account: account, mailbox: mailbox, order: order, answer: answer, certificates: certs})
 	return nil
 }
 
@@ -222,6 +225,7 @@ func (t *transaction) Data(ctx context.Context, r io.Reader) (mail.Receipt, erro
 		return mail.Receipt{}, err
 	}
 	t.wake(placed)
+	t.learn(m)
 	t.afterwards(ctx, m, copies)
 	return t.receipt(batch, placed), nil
 }

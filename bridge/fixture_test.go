@@ -71,7 +71,7 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 	}
 	t.Cleanup(func() { files.Close() })
 	o := Options{
-		Store: s, Blobs: files, Directory: keydir.New(s, time.Now), Vault: v,
+		Store: s, Blobs: files, Directory: keydir.New(keydir.Options{Store: s}), Vault: v,
 		Verifier: msgauth.NewVerifier(msgauth.Options{Resolver: noDNS{}}),
 		Wake: func(topic string) {
 			f.mu.Lock()

@@ -88,7 +88,7 @@ func (b *Bridge) release(ctx context.Context, h *store.Held) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("look up account: %w", err)
 	}
-	answer := b.Directory.Own(ctx, account.Address)
+	answer, certs := b.lookUp(ctx, account)
 	p := mail.Protect(mail.Inbound(), mail.ContentClear, answer.Kind)
 	if p.Level() != mail.Sealed {
 		return false, nil
@@ -103,11 +103,11 @@ func (b *Bridge) release(ctx context.Context, h *store.Held) (bool, error) {
 	}
 	defer m.Close()
 	f.Provenance.Recipient = f.Rcpt
-	c, err := b.encrypt(ctx, m, f.Provenance, answer.Certificates)
+	c, err := b.encrypt(ctx, m, f.Provenance, certs)
 	if err != nil {
 		return false, err
 	}
-	msg, err := b.compose(c, m.header, f.Trace, recipient{account: account, answer: answer})
+	msg, err := b.compose(c, m.header, f.Trace, recipient{account: account, certificates: certs})
 	if err != nil {
 		return false, err
 	}
@@ -117,7 +117,7 @@ func (b *Bridge) release(ctx context.Context, h *store.Held) (bool, error) {
 			Flags: h.Flags, Keywords: h.Keywords, InternalDate: h.InternalDate,
 		}},
 		Release: []store.ID{h.ID},
-		Audit:   []store.Audit{{Time: b.Now(), Kind: "release", Subject: h.ID.String(), Detail: "sealed to " + fingerprints(answer.Certificates)}},
+		Audit:   []store.Audit{{Time: b.Now(), Kind: "release", Subject: h.ID.String(), Detail: "sealed to " + fingerprints(certs)}},
 	}
 	return b.commitRelease(ctx, batch)
 }

@@ -216,3 +216,28 @@ func TestReleaseIntoDeletedMailbox(t *testing.T) {
 		t.Errorf("opened:\n%s", o.original)
 	}
 }
+
+// The recipient is looked up at RCPT. If the certificate comes before the message ends,
+// the copy is held all the same, but nobody else would release it.
+func TestCertificateComesDuringTheMessage(t *testing.T) {
+	f := newFixture(t)
+	f.account("alice@here.test", false)
+	tr, err := f.Begin(t.Context(), source())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := tr.Rcpt(t.Context(), mail.Rcpt{Address: parse(t, "alice@here.test")}); err != nil {
+		t.Fatal(err)
+	}
+	f.giveKey("alice@here.test")
+	if _, err := tr.Data(t.Context(), strings.NewReader(plainMail)); err != nil {
+		t.Fatal(err)
+	}
+	inbox := f.stored("alice@here.test", "INBOX")
+	if len(inbox) != 1 || inbox[0].Class != store.ClassSealed {
+		t.Fatalf("%d messages in the INBOX", len(inbox))
+	}
+	if o := f.open("alice@here.test", inbox[0].raw); string(o.original) != plainMail {
+		t.Errorf("opened:\n%s", o.original)
+	}
+}

@@ -4,29 +4,53 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"postern/internal/mail"
 	"postern/internal/message"
 	"postern/internal/store"
+	"postern/internal/telemetry"
 )
 
-// afterwards tells the owners of held copies, once each time the first copy is held.
+// afterwards sees to the owners of held copies.
 // The message is durable by now: whatever fails here is logged and changes nothing.
 func (t *transaction) afterwards(ctx context.Context, m *arrival, copies []mailCopy) {
 	for _, c := range copies {
 		for range c.recipients {
-			t.Metrics.BridgeMessage(c.protection.Level().String())
+			t.Metrics.BridgeMessage(class(c.protection.Level()))
 		}
 		if c.protection.Level() != mail.Held {
 			continue
 		}
 		for _, i := range c.recipients {
-			if err := t.noticeHeld(ctx, t.to[i].account, t.to[i].answer.Reason); err != nil {
-				t.Log.Error("held notice", "id", t.source.ID, "err", err)
+			if err := t.afterHolding(ctx, t.to[i]); err != nil {
+				t.Log.Error("held copy", telemetry.KeyID, t.source.ID, telemetry.KeyError, err)
 			}
 		}
 	}
+}
+
+// class is the metrics' word for a level.
+func class(l mail.Level) string {
+	switch l {
+	case mail.Sealed:
+		return telemetry.ClassSealed
+	case mail.EndToEnd:
+		return telemetry.ClassEncrypted
+	case mail.Held:
+		return telemetry.ClassHeld
+	}
+	return telemetry.ClassNotice
+}
+
+// afterHolding tells the owner that a copy is held, unless their certificate came while
+// the message did: the recipient was looked up before it, and whoever brought the
+// certificate has released what was held until then.
+func (t *transaction) afterHolding(ctx context.Context, r recipient) error {
+	if answer, _ := t.lookUp(ctx, r.account); answer.Kind == mail.Found {
+		_, err := t.Release(ctx)
+		return err
+	}
+	return t.noticeHeld(ctx, r.account, r.answer.Reason)
 }
 
 // noticeHeld puts one notice into the account's INBOX if the copy just held is its
@@ -39,44 +63,49 @@ func (b *Bridge) noticeHeld(ctx context.Context, a store.Account, reason string)
 	if held != 1 {
 		return nil
 	}
-	now := b.Now()
-	id := b.Store.NewID().String()
+	return b.Notify(ctx, a.Address, "Mail for you is waiting for your OpenPGP certificate", heldNotice(a.Address.String(), reason))
+}
+
+// Notify puts a notice of the gateway's own into an account's INBOX: sealed if the
+// account has a certificate, else as it is, since it holds nothing of anybody's mail.
+func (b *Bridge) Notify(ctx context.Context, to mail.Address, subject string, lines []string) error {
+	now, id := b.Now(), b.Store.NewID().String()
 	tr, err := b.Begin(ctx, mail.Source{Kind: mail.KindNotice, ID: id, Time: now})
 	if err != nil {
 		return err
 	}
 	defer tr.Abort()
-	if err := tr.Rcpt(ctx, mail.Rcpt{Address: a.Address}); err != nil {
+	if err := tr.Rcpt(ctx, mail.Rcpt{Address: to}); err != nil {
 		return err
 	}
-	_, err = tr.Data(ctx, strings.NewReader(heldNotice(b.Hostname, a.Address.String(), id, reason, now)))
-	return err
-}
-
-// heldNotice is the text of the notice: plain words, and what to do.
-func heldNotice(host, to, id, reason string, now time.Time) string {
-	lines := []string{
-		"From: Postern <postmaster@" + host + ">",
-		"To: " + to,
+	header := []string{
+		"From: Postern <postmaster@" + b.Hostname + ">",
+		"To: " + to.String(),
 		"Date: " + message.FormatDate(now),
-		"Message-ID: <" + id + ".notice@" + host + ">",
-		"Subject: Mail for you is waiting for your OpenPGP certificate",
+		"Message-ID: <" + id + ".notice@" + b.Hostname + ">",
+		"Subject: " + subject,
 		"Auto-Submitted: auto-generated",
 		"MIME-Version: 1.0",
 		"Content-Type: text/plain; charset=utf-8",
 		"",
+	}
+	_, err = tr.Data(ctx, strings.NewReader(strings.Join(append(header, lines...), "\r\n")+"\r\n"))
+	return err
+}
+
+// heldNotice is the text for the owner of held mail: plain words, and what to do.
+func heldNotice(to, reason string) []string {
+	return []string{
 		"Mail for " + to + " has arrived, and this server has no certificate to seal it to",
 		"(" + reason + "). It is kept encrypted until there is one, and is then delivered",
 		"at once. Nothing is lost.",
 		"",
 		"To make a key on your own computer and hand in its certificate:",
 		"",
-		"    postern key new " + to + " --out my-key.asc",
-		"    postern cert import " + to + " my-key.cert.asc",
+		"    postern key new " + to,
+		"    postern cert import " + to + " " + to + ".cert.asc",
 		"",
 		"The first command keeps the secret key with you. The second is run by whoever",
-		"runs this server, or send them the certificate file.",
-		"",
+		"runs this server: give them the certificate file.",
 	}
-	return strings.Join(lines, "\r\n")
 }

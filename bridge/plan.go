@@ -17,6 +17,8 @@ type recipient struct {
 	mailbox store.ID // zero: the INBOX
 	order   mail.Order
 	answer  keydir.Answer
+	// certificates are the usable ones; empty unless the answer is mail.Found.
+	certificates []*pgp.Certificate
 }
 
 // mailCopy is one form of the message with the recipients that share it. They share
@@ -47,7 +49,7 @@ func plan(content mail.Content, rs []recipient) []mailCopy {
 		p := mail.Protect(r.order, content, r.answer.Kind)
 		f := form{level: p.Level()}
 		if f.level == mail.Sealed {
-			f.v6 = allV6(r.answer.Certificates)
+			f.v6 = allV6(r.certificates)
 		}
 		at, ok := byForm[f]
 		if !ok {
@@ -58,7 +60,7 @@ func plan(content mail.Content, rs []recipient) []mailCopy {
 		c := &copies[at]
 		c.recipients = append(c.recipients, i)
 		if f.level == mail.Sealed {
-			c.certificates = append(c.certificates, r.answer.Certificates...)
+			c.certificates = append(c.certificates, r.certificates...)
 		}
 	}
 	return copies

@@ -35,7 +35,7 @@ func TestPlan(t *testing.T) {
 			rs[i].order = orders[rnd.IntN(len(orders))]
 			rs[i].answer = keydir.Answer{Kind: mail.Answer(rnd.IntN(3))}
 			if rs[i].answer.Kind == mail.Found {
-				rs[i].answer.Certificates = certs[:1+rnd.IntN(3)]
+				rs[i].certificates = certs[:1+rnd.IntN(3)]
 			}
 		}
 		content := mail.Content(rnd.IntN(3))
@@ -79,7 +79,7 @@ func levelsOf(t *testing.T, content mail.Content, rs []recipient) []mail.Level {
 			case rs[i].order == mail.Order{} && c.protection.MayRest():
 				t.Fatalf("recipient %d: the zero order let a copy through", i)
 			}
-			want = append(want, rs[i].answer.Certificates...)
+			want = append(want, rs[i].certificates...)
 		}
 		if c.protection.Level() == mail.Sealed && !slices.Equal(c.certificates, want) {
 			t.Fatal("a copy's certificates are not its recipients'")

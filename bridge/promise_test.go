@@ -53,14 +53,14 @@ func (w brokenWriter) Commit(ctx context.Context) (blob.Written, error) {
 }
 
 // brokenCertificates cannot say what certificates there are.
-type brokenCertificates struct{}
+type brokenCertificates struct{ keydir.Store }
 
 func (brokenCertificates) Certificates(context.Context, string) ([]store.Certificate, error) {
 	return nil, errors.New("the directory is down")
 }
 
 // rubbish is a directory whose certificates cannot be read any more.
-type rubbish struct{}
+type rubbish struct{ keydir.Store }
 
 func (rubbish) Certificates(context.Context, string) ([]store.Certificate, error) {
 	return []store.Certificate{{Fingerprint: "AA", Data: []byte("rubbish")}}, nil
@@ -84,12 +84,12 @@ func TestP3FailClosed(t *testing.T) {
 		sealed bool
 		code   int // of the refusal; -1: an error without a reply, which becomes 451
 	}{
-		"directory down": {change: func(o *Options) { o.Directory = keydir.New(brokenCertificates{}, time.Now) }, held: true},
+		"directory down": {change: func(o *Options) { o.Directory = keydir.New(keydir.Options{Store: brokenCertificates{}}) }, held: true},
 		"directory down, reject": {change: func(o *Options) {
-			o.Directory = keydir.New(brokenCertificates{}, time.Now)
+			o.Directory = keydir.New(keydir.Options{Store: brokenCertificates{}})
 			o.RejectWithoutCertificate = true
 		}, code: 451},
-		"certificate unreadable": {change: func(o *Options) { o.Directory = keydir.New(rubbish{}, time.Now) }, held: true},
+		"certificate unreadable": {change: func(o *Options) { o.Directory = keydir.New(keydir.Options{Store: rubbish{}}) }, held: true},
 		"blob cannot begin":      {change: func(o *Options) { o.Blobs = brokenBlobs{Store: o.Blobs, create: broken} }, code: -1},
 		"blob cannot be written": {change: func(o *Options) { o.Blobs = brokenBlobs{Store: o.Blobs, write: broken} }, code: -1},
 		"blob not durable":       {change: func(o *Options) { o.Blobs = brokenBlobs{Store: o.Blobs, commit: broken} }, code: -1},

@@ -8,7 +8,9 @@ import (
 	"strings"
 
 	"postern/internal/mail"
+	"postern/internal/pgp"
 	"postern/internal/store"
+	"postern/keydir"
 )
 
 // resolve finds the account that an address belongs to: the address itself, the
@@ -47,4 +49,18 @@ func (b *Bridge) postmaster(ctx context.Context) (store.Account, error) {
 		return store.Account{}, store.ErrNotFound
 	}
 	return accounts[0], nil
+}
+
+// lookUp asks the directory for an account's certificates: those that can be sealed to
+// at this moment.
+func (b *Bridge) lookUp(ctx context.Context, a store.Account) (keydir.Answer, []*pgp.Certificate) {
+	answer := b.Directory.Own(ctx, a.Address)
+	if answer.Kind != mail.Found {
+		return answer, nil
+	}
+	certs, err := answer.Certificates(b.Now())
+	if err != nil {
+		return keydir.Answer{Kind: mail.None, Reason: err.Error()}, nil
+	}
+	return answer, certs
 }

@@ -130,7 +130,7 @@ func (b *Bridge) write(ctx context.Context, m *arrival, certs []*pgp.Certificate
 // compose makes one mailbox's message around the shared ciphertext: the readable
 // header section, the session key wrapped for this mailbox, and the end.
 func (b *Bridge) compose(c *ciphertext, h message.Header, trace []byte, r recipient) (*store.Message, error) {
-	wrapped, err := c.sealing.Wrap(r.answer.Certificates, b.Now())
+	wrapped, err := c.sealing.Wrap(r.certificates, b.Now())
 	if err != nil {
 		return nil, fmt.Errorf("wrap session key: %w", err)
 	}

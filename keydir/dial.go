@@ -1,0 +1,228 @@
+package keydir
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"postern/internal/dns"
+)
+
+// Resolver is what the sources need of the DNS. *dns.Resolver is one.
+type Resolver interface {
+	// Query is described at dns.Resolver.
+	Query(ctx context.Context, name string, qtype uint16) (dns.Answer, error)
+	// Prefetch lets a question be on its way without waiting for it.
+	Prefetch(name string, qtype uint16)
+	// Validates says whether any answer can be Secure.
+	Validates() bool
+}
+
+// Limits of a connection.
+const (
+	maxAddresses    = 4                      // of a host that are tried
+	nextAddress     = 250 * time.Millisecond // before the next one is tried too (RFC 8305 5)
+	resolutionDelay = 50 * time.Millisecond  // for AAAA once A is there (RFC 8305 3)
+)
+
+// dialer connects to hosts by name. What is checked is the address that is dialled,
+// and nothing resolves the name between the check and the dial.
+type dialer struct {
+	resolver     Resolver
+	allowPrivate bool
+	port         uint16 // dialled for 443
+	connect      func(context.Context, netip.AddrPort) (net.Conn, error)
+	patience     time.Duration // resolutionDelay
+}
+
+// dial connects to "host:port". Its errors are *SourceErrors.
+func (d *dialer) dial(ctx context.Context, _, hostport string) (net.Conn, error) {
+	host, portText, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return nil, unknown(CauseAddress, err, "not a host and a port")
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil || port != httpsPort && uint16(port) != d.port {
+		return nil, unknown(CauseAddress, err, "port %d is not one that is asked", port)
+	}
+	addresses, err := d.addresses(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	if len(addresses) == 0 {
+		return nil, unknown(CauseDNS, nil, "the host has no address")
+	}
+	if !d.allowPrivate {
+		addresses = slices.DeleteFunc(addresses, func(a netip.Addr) bool { return !isPublic(a) })
+		if len(addresses) == 0 {
+			return nil, unknown(CauseAddress, nil, "the host's address is loopback, private or reserved")
+		}
+	}
+	return d.race(ctx, addresses[:min(len(addresses), maxAddresses)])
+}
+
+// race dials one address after the other, without waiting long for any.
+func (d *dialer) race(ctx context.Context, addresses []netip.Addr) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	results := make(chan result, len(addresses))
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	var failed error
+	started, ended := 0, 0
+	for {
+		select {
+		case <-timer.C:
+			if started < len(addresses) {
+				to := netip.AddrPortFrom(addresses[started], d.port)
+				started++
+				go func() {
+					conn, err := d.connect(ctx, to)
+					results <- result{conn, err}
+				}()
+				timer.Reset(nextAddress)
+			}
+		case r := <-results:
+			ended++
+			if r.err == nil {
+				go func() { // the others, if any still come
+					for range started - ended {
+						if late := <-results; late.err == nil {
+							_ = late.conn.Close()
+						}
+					}
+				}()
+				return r.conn, nil
+			}
+			failed = r.err
+			if ended == len(addresses) {
+				return nil, connectError(ctx, failed)
+			}
+			timer.Reset(0)
+		}
+	}
+}
+
+func connectError(ctx context.Context, err error) error {
+	var timeout net.Error
+	if ctx.Err() != nil || errors.As(err, &timeout) && timeout.Timeout() {
+		return unknown(CauseTimeout, err, "no connection in time")
+	}
+	return unknown(CauseConnect, err, "no connection")
+}
+
+// addresses are those of a host, both families in turn. None, without an error,
+// means that it certainly has none. What of the two families cannot be looked up
+// does not matter if the other can.
+func (d *dialer) addresses(ctx context.Context, host string) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	type result struct {
+		answer dns.Answer
+		err    error
+	}
+	ask := func(qtype uint16) <-chan result {
+		c := make(chan result, 1)
+		go func() {
+			a, err := d.resolver.Query(ctx, host, qtype)
+			c <- result{a, err}
+		}()
+		return c
+	}
+	six := ask(dns.TypeAAAA)
+	a4, err4 := d.resolver.Query(ctx, host, dns.TypeA)
+	var r6 result
+	if len(a4.Records) > 0 {
+		select {
+		case r6 = <-six:
+		case <-time.After(d.patience):
+		}
+	} else {
+		r6 = <-six
+	}
+	found := alternate(r6.answer.Addrs(), a4.Addrs())
+	if len(found) == 0 && (err4 != nil || r6.err != nil) {
+		return nil, dnsError(ctx, errors.Join(err4, r6.err))
+	}
+	return found, nil
+}
+
+// alternate takes from both in turn, so that none has to time out before the other.
+func alternate(a, b []netip.Addr) []netip.Addr {
+	var all []netip.Addr
+	for i := range max(len(a), len(b)) {
+		if i < len(a) {
+			all = append(all, a[i])
+		}
+		if i < len(b) {
+			all = append(all, b[i])
+		}
+	}
+	return all
+}
+
+// dnsError says why nobody knows, without the name that was asked for.
+func dnsError(ctx context.Context, err error) *SourceError {
+	if ctx.Err() != nil {
+		return unknown(CauseTimeout, err, "no answer from DNS in time")
+	}
+	detail := "no answer from DNS"
+	var e *net.DNSError
+	if errors.As(err, &e) && e.Err != "" {
+		detail = "DNS: " + e.Err
+	}
+	return unknown(CauseDNS, err, "%s", detail)
+}
+
+// reserved are the networks that no certificate is fetched from: what is inside
+// somebody's own network, what is nowhere, and what leads elsewhere (RFC 6890 and
+// the IANA special-purpose registries). Of IPv6 everything outside 2000::/3 is
+// refused as well.
+func reserved() []netip.Prefix {
+	return []netip.Prefix{
+		netip.MustParsePrefix("0.0.0.0/8"),       // this network, unspecified
+		netip.MustParsePrefix("10.0.0.0/8"),      // private
+		netip.MustParsePrefix("100.64.0.0/10"),   // behind a carrier's NAT
+		netip.MustParsePrefix("127.0.0.0/8"),     // loopback
+		netip.MustParsePrefix("169.254.0.0/16"),  // link-local, and clouds' metadata
+		netip.MustParsePrefix("172.16.0.0/12"),   // private
+		netip.MustParsePrefix("192.0.0.0/24"),    // protocol assignments
+		netip.MustParsePrefix("192.0.2.0/24"),    // documentation
+		netip.MustParsePrefix("192.88.99.0/24"),  // 6to4 relays
+		netip.MustParsePrefix("192.168.0.0/16"),  // private
+		netip.MustParsePrefix("198.18.0.0/15"),   // benchmarks
+		netip.MustParsePrefix("198.51.100.0/24"), // documentation
+		netip.MustParsePrefix("203.0.113.0/24"),  // documentation
+		netip.MustParsePrefix("224.0.0.0/3"),     // multicast, reserved, broadcast
+		netip.MustParsePrefix("2001::/23"),       // protocol assignments, Teredo
+		netip.MustParsePrefix("2001:db8::/32"),   // documentation
+		netip.MustParsePrefix("2002::/16"),       // 6to4: an IPv4 address in disguise
+		netip.MustParsePrefix("3fff::/20"),       // documentation
+	}
+}
+
+// isPublic says whether an address may be dialled. An IPv4 address that is mapped
+// into IPv6, or translated by NAT64 (RFC 6052), is judged as what it stands for.
+func isPublic(a netip.Addr) bool {
+	if a.Zone() != "" || !a.IsValid() {
+		return false
+	}
+	a = a.Unmap()
+	if nat64 := netip.MustParsePrefix("64:ff9b::/96"); nat64.Contains(a) {
+		octets := a.As16()
+		a = netip.AddrFrom4([4]byte(octets[12:]))
+	}
+	if a.Is6() && !netip.MustParsePrefix("2000::/3").Contains(a) {
+		return false
+	}
+	return !slices.ContainsFunc(reserved(), func(p netip.Prefix) bool { return p.Contains(a) })
+}
