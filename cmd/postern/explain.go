@@ -1,0 +1,78 @@
+package main
+
+import (
+	"postern/internal/admin"
+)
+
+type explainCmd struct {
+	configFlag
+	jsonFlag
+	Rcpt []string `arg:"" help:"Addresses: who would get mail encrypted, with which certificate, and why."`
+}
+
+func (c *explainCmd) Run(e *env) error {
+	return c.with(e, func(a *admin.Admin) error {
+		list, err := a.Explain(e.ctx, c.Rcpt)
+		if err != nil {
+			return err
+		}
+		return show(e.stdout, c.JSON, list)
+	})
+}
+
+type certHistoryCmd struct {
+	configFlag
+	jsonFlag
+	Address string `arg:"" help:"The address, ours or anybody's."`
+}
+
+func (c *certHistoryCmd) Run(e *env) error {
+	return c.with(e, func(a *admin.Admin) error {
+		list, err := a.CertificateHistory(e.ctx, c.Address)
+		if err != nil {
+			return err
+		}
+		return show(e.stdout, c.JSON, list)
+	})
+}
+
+type certAcceptCmd struct {
+	configFlag
+	Address string `arg:"" help:"The correspondent's address."`
+}
+
+func (c *certAcceptCmd) Run(e *env) error {
+	return c.with(e, func(a *admin.Admin) error { return a.AcceptCertificate(e.ctx, c.Address) })
+}
+
+type certRejectCmd struct {
+	configFlag
+	Address string `arg:"" help:"The correspondent's address."`
+}
+
+func (c *certRejectCmd) Run(e *env) error {
+	return c.with(e, func(a *admin.Admin) error { return a.RejectCertificate(e.ctx, c.Address) })
+}
+
+type certPinCmd struct {
+	configFlag
+	Address string `arg:"" help:"The correspondent's address."`
+	File    string `arg:"" help:"The certificate, armored or binary; - for standard input."`
+}
+
+func (c *certPinCmd) Run(e *env) error {
+	data, err := readFile(e, c.File)
+	if err != nil {
+		return err
+	}
+	return c.with(e, func(a *admin.Admin) error { return a.PinCertificate(e.ctx, c.Address, data) })
+}
+
+type certUnpinCmd struct {
+	configFlag
+	Address string `arg:"" help:"The correspondent's address."`
+}
+
+func (c *certUnpinCmd) Run(e *env) error {
+	return c.with(e, func(a *admin.Admin) error { return a.UnpinCertificate(e.ctx, c.Address) })
+}

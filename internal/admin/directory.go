@@ -1,0 +1,198 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"postern/internal/mail"
+	"postern/internal/pgp"
+	"postern/internal/store"
+	"postern/keydir"
+)
+
+// explainTime bounds how long the sources are waited for.
+const explainTime = 15 * time.Second
+
+// Explanations is what Explain found, one for each recipient.
+type Explanations []keydir.Explanation
+
+// Explain says for each address what mail to it would be encrypted with, and why: what
+// is remembered, and what every source says now. It sends nothing.
+func (a *Admin) Explain(ctx context.Context, addresses []string) (Explanations, error) {
+	ctx, cancel := context.WithTimeout(ctx, explainTime)
+	defer cancel()
+	list := Explanations{}
+	for _, s := range addresses {
+		addr, err := mail.ParseAddress(s)
+		if err != nil {
+			return nil, usage("%q: %v", s, err)
+		}
+		list = append(list, a.g.Directory.Explain(ctx, addr))
+	}
+	return list, nil
+}
+
+// WriteText implements the human form.
+func (l Explanations) WriteText(w io.Writer) error {
+	for i, e := range l {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := writeExplanation(w, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeExplanation(w io.Writer, e keydir.Explanation) error {
+	fmt.Fprintf(w, "%s: %s\n", e.Address, verdict(e))
+	err := table(w, "", func(line func(string, ...any)) {
+		if e.Fingerprint != "" {
+			line("  certificate\t%s", e.Fingerprint)
+		}
+		if e.Algorithm != "" {
+			line("  algorithm\t%s", e.Algorithm)
+			expires := "never"
+			if e.Expires != nil {
+				expires = e.Expires.UTC().Format(time.DateOnly)
+			}
+			line("  expires\t%s", expires)
+		}
+		if e.Source != "" {
+			line("  known from\t%s (trust: %s)", e.Source, e.Trust)
+		}
+		if e.Checked != nil {
+			line("  checked\t%s, fresh until %s", e.Checked.UTC().Format(time.DateTime), e.FreshUntil.UTC().Format(time.DateTime))
+		}
+		if e.Candidate != "" {
+			line("  waiting\t%s: postern cert accept or reject", e.Candidate)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return table(w, "", func(line func(string, ...any)) {
+		for _, s := range e.Sources {
+			line("  asked %s\t%s\t%v\t%s", s.Source, s.Result, s.Took.Round(time.Millisecond), s.Detail)
+		}
+	})
+}
+
+// verdict is the answer in words.
+func verdict(e keydir.Explanation) string {
+	switch {
+	case e.Answer == "found":
+		return "can be encrypted to"
+	case e.Lost:
+		return "could be encrypted to before, cannot now (" + e.Reason + "): nothing goes in clear without your word"
+	case e.Answer == "none":
+		return "has no certificate (" + e.Reason + ")"
+	}
+	return "nobody knows (" + e.Reason + ")"
+}
+
+// Changes is the history of an address.
+type Changes []keydir.Change
+
+// WriteText implements the human form.
+func (l Changes) WriteText(w io.Writer) error {
+	return table(w, "TIME\tWHAT\tSOURCE\tBEFORE\tNOW", func(line func(string, ...any)) {
+		for _, c := range l {
+			held := ""
+			if c.Held {
+				held = " (mail is held)"
+			}
+			line("%s\t%s%s\t%s\t%s\t%s", c.Time.UTC().Format(time.DateTime), c.Rule, held, c.Source, orDash(c.Old), orDash(c.New))
+		}
+	})
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// CertificateHistory lists the changes of an address's certificate, the newest first.
+func (a *Admin) CertificateHistory(ctx context.Context, address string) (Changes, error) {
+	addr, err := mail.ParseAddress(address)
+	if err != nil {
+		return nil, usage("%q: %v", address, err)
+	}
+	list, err := a.g.Directory.History(ctx, addr)
+	return append(Changes{}, list...), err
+}
+
+// foreign reads an address that is not ours: what the directory remembers of it can be
+// decided on.
+func (a *Admin) foreign(address string) (mail.Address, error) {
+	addr, err := mail.ParseAddress(address)
+	if err != nil {
+		return mail.Address{}, usage("%q: %v", address, err)
+	}
+	if slices.Contains(a.g.Config.Domains, addr.Domain) {
+		return mail.Address{}, usage("%s is ours: postern cert import, postern cert remove", addr)
+	}
+	return addr, nil
+}
+
+// AcceptCertificate uses the certificate that waits for an address.
+func (a *Admin) AcceptCertificate(ctx context.Context, address string) error {
+	addr, err := a.foreign(address)
+	if err != nil {
+		return err
+	}
+	return explainWaiting(addr, a.g.Directory.Accept(ctx, addr))
+}
+
+// RejectCertificate refuses the certificate that waits for an address.
+func (a *Admin) RejectCertificate(ctx context.Context, address string) error {
+	addr, err := a.foreign(address)
+	if err != nil {
+		return err
+	}
+	return explainWaiting(addr, a.g.Directory.Reject(ctx, addr))
+}
+
+func explainWaiting(addr mail.Address, err error) error {
+	if errors.Is(err, keydir.ErrNothingWaits) {
+		return fmt.Errorf("no certificate of %s waits for a decision", addr)
+	}
+	return err
+}
+
+// PinCertificate makes the certificate in data the one for an address, above all
+// sources.
+func (a *Admin) PinCertificate(ctx context.Context, address string, data []byte) error {
+	addr, err := a.foreign(address)
+	if err != nil {
+		return err
+	}
+	certs, err := pgp.ParseCertificates(data)
+	if err != nil {
+		return err
+	}
+	if len(certs) != 1 {
+		return fmt.Errorf("the file has %d certificates: give one", len(certs))
+	}
+	return a.g.Directory.Pin(ctx, addr, certs[0])
+}
+
+// UnpinCertificate lets the sources decide again.
+func (a *Admin) UnpinCertificate(ctx context.Context, address string) error {
+	addr, err := a.foreign(address)
+	if err != nil {
+		return err
+	}
+	err = a.g.Directory.Unpin(ctx, addr)
+	if errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("nothing is known of %s", addr)
+	}
+	return err
+}

@@ -1,0 +1,192 @@
+// Package server puts the parts of the gateway together, starts them and stops them.
+// It holds no logic of its own: what it decides is which part gets which other part,
+// and when the work is done that nobody waits for.
+//
+//	gateway.go       the parts without the front ends
+//	serve.go         the front ends: start, stop
+//	reload.go        SIGHUP: domains, rules and TLS certificate of a running gateway
+//	housekeeping.go  what is done from time to time
+//	https.go         certificates for everybody; gate.go its connections
+//	http.go          /livez, /readyz, /metrics
+//	tls.go           the TLS certificate
+//	accounts.go      accounts for package auth
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"postern/bridge"
+	"postern/internal/blob"
+	"postern/internal/cluster"
+	"postern/internal/config"
+	"postern/internal/dns"
+	"postern/internal/mail"
+	"postern/internal/msgauth"
+	"postern/internal/store"
+	"postern/internal/telemetry"
+	"postern/internal/vault"
+	"postern/keydir"
+)
+
+// spoolMemory is how much memory the messages being worked on may use together.
+const spoolMemory = 48 << 20
+
+// Gateway is all the parts but the front ends: what the command line works with, and
+// what Start puts the front ends before.
+type Gateway struct {
+	// Config is what the gateway was opened with. Reload does not change it.
+	Config    *config.Config
+	Log       *slog.Logger
+	Metrics   *telemetry.Metrics
+	Store     *store.Store
+	Blobs     *blob.Files
+	Vault     *vault.Vault
+	Cluster   cluster.Cluster
+	Directory *keydir.Directory
+	// Autocrypt learns certificates from mail; nil if it is no configured source.
+	Autocrypt *keydir.Autocrypt
+	// Publication is what the accounts publish.
+	Publication *keydir.Publication
+	Resolver    *dns.Resolver
+	Bridge      *bridge.Bridge
+
+	domains domains
+	changes chan keydir.Change // to be told to a person
+	now     func() time.Time
+}
+
+// Open opens the data of a configured gateway. It listens to nothing.
+//
+// There has to be a database: where there is none, a disk that is not mounted is more
+// likely than a new gateway, and one without accounts would refuse everybody's mail
+// for good.
+func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Gateway, error) {
+	if err := checkOwner(cfg.DataDir); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if _, err := os.Stat(databaseFile(cfg)); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no database %s: is its disk mounted? (postern quickstart makes a new gateway)", databaseFile(cfg))
+	} else if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	return open(ctx, cfg, log, time.Now)
+}
+
+// Create is Open for a new gateway: it makes the data directory and the database. One
+// that exists is refused with fs.ErrExist.
+func Create(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Gateway, error) {
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if err := checkOwner(filepath.Dir(cfg.DataDir)); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if _, err := os.Stat(databaseFile(cfg)); err == nil {
+		return nil, fmt.Errorf("database %s: %w", databaseFile(cfg), fs.ErrExist)
+	}
+	return open(ctx, cfg, log, time.Now)
+}
+
+func databaseFile(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "postern.db") }
+func blobsDir(cfg *config.Config) string     { return filepath.Join(cfg.DataDir, "blobs") }
+
+// open opens one part after the other; if one fails those before it are closed.
+func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() time.Time) (_ *Gateway, err error) {
+	g := &Gateway{Config: cfg, Log: log, Metrics: telemetry.NewMetrics(), changes: make(chan keydir.Change, maxChanges), now: now}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.Close())
+		}
+	}()
+	if g.Vault, err = vault.Open(cfg.KeysDir); err != nil {
+		return nil, fmt.Errorf("open keys: %w", err)
+	}
+	spool := filepath.Join(cfg.DataDir, "spool")
+	if err := os.MkdirAll(spool, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if g.Store, err = store.Open(ctx, store.Options{Path: databaseFile(cfg), Now: now, Log: log}); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if g.Blobs, err = blob.OpenFiles(blobsDir(cfg), blob.Options{Now: now, Log: log, Metrics: g.Metrics}); err != nil {
+		return nil, fmt.Errorf("open blobs: %w", err)
+	}
+	if g.Resolver, err = dns.New(dns.Options{Servers: nameServers(cfg.DNS), Now: now}); err != nil {
+		return nil, fmt.Errorf("resolver: %w", err)
+	}
+	if g.Cluster, err = g.openCluster(ctx); err != nil {
+		return nil, err
+	}
+	g.domains.set(cfg.Domains)
+	g.Autocrypt = g.newAutocrypt()
+	if g.Directory, err = g.openDirectory(); err != nil {
+		return nil, err
+	}
+	g.Publication = keydir.NewPublication(g.Store, now, log)
+	g.Bridge = bridge.New(g.bridgeOptions(spool))
+	g.Bridge.SetRules(rules(cfg))
+	return g, nil
+}
+
+// nameServers returns nil, which means the system's, where none are configured.
+func nameServers(c config.DNS) []string {
+	if len(c.Servers) == 0 {
+		return nil
+	}
+	return c.Servers
+}
+
+func (g *Gateway) bridgeOptions(spool string) bridge.Options {
+	c := g.Config
+	o := bridge.Options{
+		Store: g.Store, Blobs: g.Blobs, Directory: g.Directory, Vault: g.Vault,
+		Verifier: msgauth.NewVerifier(msgauth.Options{Resolver: g.Resolver, Deadline: time.Duration(c.DNS.Timeout), Now: g.now}),
+		Wake:     g.Cluster.Wake, Hostname: c.Hostname,
+		MaxSize: int64(c.SMTP.MaxMessageSize), SpoolDir: spool, SpoolMemory: spoolMemory,
+		Now: g.now, Log: g.Log, Metrics: g.Metrics,
+	}
+	if g.Autocrypt != nil {
+		o.Learn = g.Autocrypt.Learn
+	}
+	return o
+}
+
+// rules are what a configuration says to the bridge and may say anew while it runs.
+func rules(c *config.Config) bridge.Rules {
+	var postmaster mail.Address
+	if c.Postmaster != "" {
+		postmaster, _ = mail.ParseAddress(c.Postmaster) // validated when it was loaded
+	}
+	return bridge.Rules{
+		Domains: c.Domains, Postmaster: postmaster,
+		KeepSubject: c.Seal.Subject == "keep", RejectWithoutCertificate: c.Seal.NoCertificate == "reject",
+	}
+}
+
+// NewID returns a new id for transactions and logs.
+func (g *Gateway) NewID() string { return g.Store.NewID().String() }
+
+// Close closes all parts that were opened.
+func (g *Gateway) Close() error {
+	var errs []error
+	if g.Resolver != nil {
+		g.Resolver.Close()
+	}
+	if g.Cluster != nil {
+		errs = append(errs, g.Cluster.Close())
+	}
+	if g.Store != nil {
+		errs = append(errs, g.Store.Close())
+	}
+	if g.Blobs != nil {
+		errs = append(errs, g.Blobs.Close())
+	}
+	return errors.Join(errs...)
+}
