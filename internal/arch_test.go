@@ -55,9 +55,9 @@ func rooms() map[string][]string {
 	r[demo] = append(slices.Clone(below), server, admin, device)
 	r["cmd/postern"] = []string{server, config, admin, device, demo}
 	r["internal/bench"] = []string{server, config, admin, device, demo, pgp, store, mail, "keydir"} // measures; nothing imports it
-	r["internal/e2e"] = []string{}                                                        // tests only
-	r["internal"] = []string{}                                                            // this test
-	r["scripts/testreport"] = []string{}                                                  // reads what go test prints
+	r["internal/e2e"] = []string{}                                                                  // tests only
+	r["internal"] = []string{}                                                                      // this test
+	r["scripts/testreport"] = []string{}                                                            // reads what go test prints
 	return r
 }
 

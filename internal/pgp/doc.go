@@ -12,6 +12,8 @@
 //	prefilter.go    limits, before the library sees a single octet
 //	selfsig.go      self-signatures and revocations
 //	subkey.go       which key to seal to, and why none
+//	restrict.go     only the user IDs of one address; merge.go two forms of one key
+//	succession.go   a key certified by the one it replaces
 //	seal.go         Sealing: Encrypt once, Wrap for every recipient
 //	seipd1.go       SEIPD version 1 (CFB and MDC); cfb.go the cipher mode
 //	seipd2.go       SEIPD version 2 (AEAD), for version 6 certificates only
