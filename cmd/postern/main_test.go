@@ -3,6 +3,8 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -27,6 +29,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ports := bases{taken: make(map[int]bool)}
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
@@ -37,7 +40,7 @@ func TestScripts(t *testing.T) {
 			if dir := os.Getenv("GOCOVERDIR"); dir != "" {
 				e.Setenv("GOCOVERDIR", dir)
 			}
-			base, release := testkit.FreeBase(t, portOffsets()...)
+			base, release := ports.take(t)
 			s := &script{env: e, base: base, release: release}
 			s.export()
 			e.Values[scriptKey{}] = s
@@ -46,4 +49,26 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: commands(),
 	})
+}
+
+// bases hands out base ports such that no two scripts have a port in common: between
+// freeing its ports and its server's taking them, a script must not lose them to another.
+type bases struct {
+	mu    sync.Mutex
+	taken map[int]bool // ports
+}
+
+func (b *bases) take(t *testing.T) (base int, release func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		base, release := testkit.FreeBase(t, portOffsets()...)
+		if !slices.ContainsFunc(portOffsets(), func(o int) bool { return b.taken[base+o] }) {
+			for _, o := range portOffsets() {
+				b.taken[base+o] = true
+			}
+			return base, release
+		}
+		release()
+	}
 }

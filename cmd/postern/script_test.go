@@ -140,23 +140,32 @@ func start(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("it runs already")
 	}
 	s.release()
+	s.launch(ts)
+	s.wait(ts, "it is ready", func() bool {
+		resp, err := http.Get("http://" + s.at(925) + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+			return resp.StatusCode == http.StatusOK
+		}
+		if strings.Contains(s.text(), "address already in use") {
+			// Another test process was looking for free ports at this moment.
+			_ = s.serving.Wait()
+			s.launch(ts)
+		}
+		return false
+	})
+}
+
+// launch starts the server, and waits for nothing.
+func (s *script) launch(ts *testscript.TestScript) {
 	s.mu.Lock()
 	s.log.Reset()
 	s.mark = 0
 	s.mu.Unlock()
-	cmd := exec.Command(binary(ts), "serve", "--config", ts.Getenv("POSTERN_CONFIG"))
-	cmd.Env = append(os.Environ(), "TMPDIR="+ts.Getenv("TMPDIR"), "PATH="+ts.Getenv("PATH"))
-	cmd.Stdout, cmd.Stderr = s, s
-	ts.Check(cmd.Start())
-	s.serving = cmd
-	s.wait(ts, "it is ready", func() bool {
-		resp, err := http.Get("http://" + s.at(925) + "/readyz")
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
+	s.serving = exec.Command(binary(ts), "serve", "--config", ts.Getenv("POSTERN_CONFIG"))
+	s.serving.Env = append(os.Environ(), "TMPDIR="+ts.Getenv("TMPDIR"), "PATH="+ts.Getenv("PATH"))
+	s.serving.Stdout, s.serving.Stderr = s, s
+	ts.Check(s.serving.Start())
 }
 
 // binary is where the script's PATH finds postern.

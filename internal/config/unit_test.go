@@ -40,7 +40,7 @@ func TestUnit(t *testing.T) {
 	got := readUnit(t, "../../configs/postern.service")
 	for key, want := range map[string]string{
 		"Service.Type":                     "exec", // "notify" would need the program to tell systemd
-		"Service.ExecStart":                "/usr/local/bin/postern serve --config /etc/postern/postern.toml",
+		"Service.ExecStart":                "/usr/local/bin/postern serve --config /var/lib/postern/postern.toml",
 		"Service.ExecReload":               "/bin/kill -HUP $MAINPID",
 		"Service.User":                     "postern",
 		"Service.UMask":                    "0077",
