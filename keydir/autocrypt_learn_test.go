@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -288,6 +290,45 @@ func TestAutocryptCoalesces(t *testing.T) {
 	}
 }
 
+// TestAutocryptRandomly: whatever comes in which order, and whenever it is saved, the
+// store ends with what the rules say of the messages since the first certificate.
+func TestAutocryptRandomly(t *testing.T) {
+	t.Parallel()
+	poison := key(t, "eve@there.test").Certificate().Data()
+	rnd := rand.New(rand.NewPCG(3, 4))
+	l := newLearner(t)
+	for run := range 40 {
+		from := mail.Address{Local: "bob", Domain: fmt.Sprintf("there%d.test", run)}
+		keys := [][]byte{key(t, from.String()).Certificate().Data(), key(t, from.String()).Certificate().Data()}
+		var want store.Peer
+		for i := range 1 + rnd.IntN(15) {
+			s := Sighting{From: from, Date: day(1).Add(time.Duration(rnd.IntN(100)*15+i) * time.Hour), Received: day(5000)}
+			switch rnd.IntN(4) {
+			case 0:
+				s.KeyData, s.Mutual = keys[rnd.IntN(len(keys))], rnd.IntN(2) == 0
+			case 1:
+				s.KeyData = poison
+			}
+			l.learn(t.Context(), s)
+			if bytes.Equal(s.KeyData, poison) {
+				s.KeyData = nil
+			}
+			if want = update(want, s); want.KeyData == nil {
+				want = store.Peer{}
+			}
+			if rnd.IntN(5) == 0 {
+				l.save(t.Context())
+			}
+		}
+		l.save(t.Context())
+		got, err := l.peers.Store.Peer(t.Context(), from.Key())
+		want.Address = from.Key()
+		if want.KeyData == nil && !errors.Is(err, store.ErrNotFound) || want.KeyData != nil && (err != nil || !samePeer(got, want)) {
+			t.Fatalf("%+v, %v\nwant %+v", got, err, want)
+		}
+	}
+}
+
 // TestAutocryptBounded: neither what waits nor what is not saved grows without end.
 func TestAutocryptBounded(t *testing.T) {
 	t.Parallel()
@@ -366,8 +407,9 @@ func TestAutocryptExpires(t *testing.T) {
 	if n := l.wkd.count() - asked; n != 1 {
 		t.Errorf("the sources were asked %d times", n)
 	}
-	// Only dates: nobody is asked again.
+	// Only dates or another preference: nobody is asked again.
 	l.hears(day(2), first.Data())
+	l.learn(t.Context(), Sighting{From: bob, Date: day(2), Received: day(9), KeyData: first.Data(), Mutual: true})
 	if a := l.Directory.Lookup(t.Context(), bob); !l.clock.Now().Before(a.FreshUntil) {
 		t.Error("the answer is stale")
 	}

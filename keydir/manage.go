@@ -43,6 +43,8 @@ func (d *Directory) Unpin(ctx context.Context, address mail.Address) error {
 		change := &Change{Rule: RuleRejected, Source: m.row.Source, Old: m.row.Fingerprint}
 		m.rows, m.certs = nil, nil
 		m.row.Fingerprint, m.row.Source, m.row.Trust, m.row.Candidate, m.row.CandidateSource = "", "", 0, "", ""
+		m.row.Rejected = ""
+		m.row.FreshUntil = d.Now() // the next look-up asks
 		return change, nil
 	})
 }

@@ -124,6 +124,9 @@ func (c *clients) gnupg(t *testing.T, alice, carol *pgp.Certificate) {
 	}
 	with := &clients{t: t, env: append(c.env, "GNUPGHOME="+home, "LC_ALL=C")}
 	defer os.RemoveAll(home)
+	if err := os.WriteFile(filepath.Join(home, "dirmngr.conf"), []byte("keyserver hkps://keys.here.test\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	defer with.run(t, "gpgconf", "--kill", "all")
 	locate := func(how, address string) (string, bool) {
 		return with.run(t, "gpg", "--batch", "--with-colons", "--no-auto-key-locate", "--auto-key-locate", "clear,nodefault,"+how, "--locate-external-keys", address)
@@ -142,10 +145,6 @@ func (c *clients) gnupg(t *testing.T, alice, carol *pgp.Certificate) {
 		}
 	}
 	with.run(t, "gpg", "--batch", "--yes", "--delete-keys", alice.Fingerprint(), carol.Fingerprint())
-	if err := os.WriteFile(filepath.Join(home, "dirmngr.conf"), []byte("keyserver hkps://keys.here.test\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	with.run(t, "gpgconf", "--kill", "dirmngr")
 	if out, ok := locate("keyserver", "carol@there.test"); !ok || !strings.Contains(out, carol.Fingerprint()) {
 		t.Error("HKP by address: not found")
 	}

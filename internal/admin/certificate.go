@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"postern/internal/mail"
 	"postern/internal/pgp"
 	"postern/internal/store"
+	"postern/keydir"
 )
 
 // CertificateInfo describes one certificate of one address.
@@ -110,9 +112,14 @@ func (a *Admin) ImportCertificates(ctx context.Context, address string, data []b
 	list := CertificateList{}
 	for _, c := range certs {
 		row := store.Certificate{Address: account.Address.Key(), Fingerprint: c.Fingerprint(), Data: c.Data(), Source: operator}
+		change := keydir.Change{Rule: ruleImported, New: row.Fingerprint}
 		_, err := a.g.Store.AddCertificate(ctx, row)
 		if errors.Is(err, store.ErrExists) {
+			change.Old = row.Fingerprint
 			_, err = a.g.Store.ReplaceCertificate(ctx, row)
+		}
+		if err == nil {
+			err = a.record(ctx, row.Address, change)
 		}
 		if err != nil {
 			return nil, err
@@ -125,6 +132,27 @@ func (a *Admin) ImportCertificates(ctx context.Context, address string, data []b
 
 // operator is the source of certificates that are imported here.
 const operator = "operator"
+
+// What the history of an own address says.
+const (
+	ruleImported keydir.Rule = "imported for an account"
+	ruleRemoved  keydir.Rule = "removed from an account"
+)
+
+// record writes a change of an account's certificates into the history. It comes after
+// the change: a record of what was never done would be worse than one that is missing.
+func (a *Admin) record(ctx context.Context, address string, c keydir.Change) error {
+	c.Address, c.Time, c.Source = address, time.Now(), operator
+	detail, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("write history: %w", err)
+	}
+	row := store.Audit{Time: c.Time, Kind: "certificate", Subject: address, Detail: string(detail)}
+	if _, err := a.g.Store.Commit(ctx, store.Batch{Audit: []store.Audit{row}}); err != nil {
+		return fmt.Errorf("write history: %w", err)
+	}
+	return nil
+}
 
 // acceptable refuses certificates that cannot be sealed to, but for the news that one
 // the account has is revoked.
@@ -273,7 +301,10 @@ func (a *Admin) RemoveCertificate(ctx context.Context, address, which string) er
 	if errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("%s has no certificate %s (postern cert list %s names all)", account.Address, want, account.Address)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return a.record(ctx, account.Address.Key(), keydir.Change{Rule: ruleRemoved, Old: want})
 }
 
 // fingerprint brings what people write into the form that is stored.
