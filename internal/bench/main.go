@@ -1,6 +1,6 @@
 // Command bench measures Postern beside a reference on the same machine, in turn, and
-// prints the table that README shows. It needs Debian's postfix, gnupg and nginx-light,
-// and root, because Postfix does.
+// prints the table that README shows. It needs Debian's postfix, gnupg, nginx-light
+// and redis-server, and root, because Postfix does.
 //
 // Each figure is the median of several pairs; the reference and Postern run one after
 // the other, so that what else the machine does hits both. What is counted is what is
@@ -29,7 +29,7 @@ func main() {
 	var o options
 	flag.IntVar(&o.pairs, "pairs", 3, "how many times each pair is run")
 	flag.Float64Var(&o.scale, "scale", 1, "multiply the number of messages, for a quick look")
-	flag.StringVar(&o.only, "only", "smtp,gpg,memory,imap,wkd", "which parts to run")
+	flag.StringVar(&o.only, "only", "smtp,gpg,memory,imap,wkd,keydir", "which parts to run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -58,7 +58,7 @@ func run(ctx context.Context, o options) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"smtp", b.smtp}, {"gpg", b.gpg}, {"memory", b.memory}, {"imap", b.imap}, {"wkd", b.wkd}} {
+	}{{"smtp", b.smtp}, {"gpg", b.gpg}, {"memory", b.memory}, {"imap", b.imap}, {"wkd", b.wkd}, {"keydir", b.keydir}} {
 		if !slices.Contains(parts, part.name) {
 			continue
 		}

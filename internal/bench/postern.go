@@ -43,9 +43,23 @@ type postern struct {
 const owner = "b@y.test"
 
 // startPostern sets up and starts a gateway with one account.
-func (b *bench) startPostern(ctx context.Context) (server, error) { return b.newPostern(ctx) }
+func (b *bench) startPostern(ctx context.Context) (served, error) { return b.newPostern(ctx) }
 
 func (b *bench) newPostern(ctx context.Context) (*postern, error) {
+	p, err := b.setUp(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p.cmd = exec.Command(b.binary, "serve", "--config", p.setup.Config)
+	p.cmd.Stderr = &p.log
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	return p, waitPort(ctx, p.addr())
+}
+
+// setUp sets up a gateway with one account, and does not start it.
+func (b *bench) setUp(ctx context.Context) (*postern, error) {
 	dir, err := os.MkdirTemp(b.dir, "postern-")
 	if err != nil {
 		return nil, err
@@ -65,15 +79,7 @@ func (b *bench) newPostern(ctx context.Context) (*postern, error) {
 	if err := json.Unmarshal(out, &p.setup); err != nil {
 		return nil, err
 	}
-	if err := unlimited(p.setup.Config); err != nil {
-		return nil, err
-	}
-	p.cmd = exec.Command(b.binary, "serve", "--config", p.setup.Config)
-	p.cmd.Stderr = &p.log
-	if err := p.cmd.Start(); err != nil {
-		return nil, err
-	}
-	return p, waitPort(ctx, p.addr())
+	return p, unlimited(p.setup.Config)
 }
 
 // unlimited lifts the limits that one address has, since all load comes from one.

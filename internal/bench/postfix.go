@@ -66,7 +66,7 @@ postlog unix-dgram n - n - 1 postlogd
 `
 
 // startPostfix starts Postfix as it delivers in clear.
-func (b *bench) startPostfix(ctx context.Context) (server, error) {
+func (b *bench) startPostfix(ctx context.Context) (served, error) {
 	return b.newPostfix(ctx, "", "")
 }
 

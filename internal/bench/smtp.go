@@ -9,7 +9,7 @@ import (
 )
 
 // server is something that takes mail by SMTP and stores it.
-type server interface {
+type served interface {
 	addr() string
 	rcpt() string
 	// stored returns how many messages are stored.
@@ -34,7 +34,7 @@ type result struct {
 }
 
 // drive sends the load with smtp-source and waits until all of it is stored.
-func drive(ctx context.Context, s server, l load) (result, error) {
+func drive(ctx context.Context, s served, l load) (result, error) {
 	before, err := s.stored(ctx)
 	if err != nil {
 		return result{}, err
@@ -92,7 +92,7 @@ func (b *bench) smtp(ctx context.Context) error {
 func (b *bench) pair(ctx context.Context, l load) error {
 	var rates, cpus [2][]float64
 	for range b.pairs {
-		for i, start := range []func(context.Context) (server, error){b.startPostfix, b.startPostern} {
+		for i, start := range []func(context.Context) (served, error){b.startPostfix, b.startPostern} {
 			s, err := start(ctx)
 			if err != nil {
 				return err
