@@ -49,52 +49,83 @@ func TestProtect(t *testing.T) {
 	t.Parallel()
 	n := 0
 	for _, floor := range levels() {
-		for _, noCertificate := range levels() {
-			for _, notKnown := range levels() {
-				for _, c := range []Content{ContentClear, ContentEncrypted, ContentNotice} {
-					for _, a := range []Answer{Unknown, None, Found} {
-						o := Order{Floor: floor, NoCertificate: noCertificate, NotKnown: notKnown}
-						got, want := Protect(o, c, a).Level(), decided(o, c, a)
-						if got != want {
-							t.Errorf("%+v, content %d, answer %d: %v, want %v", o, c, a, got, want)
+		for _, ceiling := range levels() {
+			for _, noCertificate := range levels() {
+				for _, notKnown := range levels() {
+					for _, c := range []Content{ContentClear, ContentEncrypted, ContentNotice} {
+						for _, a := range []Answer{Unknown, None, Found, 9} {
+							o := Order{Floor: floor, Ceiling: ceiling, NoCertificate: noCertificate, NotKnown: notKnown}
+							got, want := Protect(o, c, a).Level(), decided(o, c, a)
+							if got != want {
+								t.Errorf("%+v, content %d, answer %d: %v, want %v", o, c, a, got, want)
+							}
+							n++
 						}
-						n++
 					}
 				}
 			}
 		}
 	}
-	if n != 10*10*10*3*3 {
+	if n != 10*10*10*10*3*4 {
 		t.Errorf("%d rows", n)
 	}
 }
 
-// decided says the same in other words: what may come out, the first that applies.
+// decided says the same in other words.
 func decided(o Order, c Content, a Answer) Level {
 	allowed := func(l Level) Level {
-		if o.Floor < Clear || l < o.Floor && l > Notice {
+		waits := l == Held || l == Deferred || l == Notice
+		if o.Floor < Clear || o.Floor > EndToEnd || l < o.Floor && !waits {
 			return Refused
 		}
 		return l
 	}
-	wayOut := o.NotKnown
-	if a == None {
-		wayOut = o.NoCertificate
-	}
+	encrypts := o.Ceiling == Refused || o.Ceiling >= Sealed
 	switch {
 	case c == ContentEncrypted:
 		return allowed(EndToEnd)
-	case a == Found:
+	case a == Found && encrypts:
 		return allowed(Sealed)
 	case c == ContentNotice:
 		return allowed(Notice)
-	case wayOut == Held, wayOut == Deferred:
-		return allowed(wayOut)
+	case a == None || !encrypts:
+		if l := o.NoCertificate; l == Held || l == Deferred || l == Clear || l == TLSOnly {
+			return allowed(l)
+		}
+	case o.NotKnown == Held, o.NotKnown == Deferred:
+		return allowed(o.NotKnown)
 	}
 	return Refused
 }
 
-// Clear text and the promise of a good connection are nothing that may lie here.
+// Not knowing is no answer: whatever an order says, it lets nothing go that is weaker
+// than what the sender encrypted.
+func TestP3UnknownNeverGoesInClear(t *testing.T) {
+	t.Parallel()
+	for _, floor := range levels() {
+		for _, noCertificate := range levels() {
+			for _, notKnown := range levels() {
+				for _, a := range []Answer{Unknown, 9} {
+					o := Order{Floor: floor, NoCertificate: noCertificate, NotKnown: notKnown}
+					if l := Protect(o, ContentClear, a).Level(); l != Refused && l != Deferred && l != Held {
+						t.Errorf("%+v, answer %d: %v", o, a, l)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestMayLeave(t *testing.T) {
+	t.Parallel()
+	for _, l := range levels() {
+		want := l == Clear || l == TLSOnly || l == Held || l == Sealed || l == EndToEnd
+		if got := (Protection{l}).MayLeave(); got != want {
+			t.Errorf("%v: %v", l, got)
+		}
+	}
+}
+
 func TestMayRest(t *testing.T) {
 	t.Parallel()
 	for _, l := range levels() {

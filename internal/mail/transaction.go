@@ -12,10 +12,12 @@ type Kind uint8
 
 // The kinds of source. The zero value is none of them and is refused.
 const (
-	KindMX     Kind = iota + 1 // SMTP from anybody, RFC 5321
-	KindAppend                 // IMAP APPEND by the mailbox's owner
-	KindImport                 // the operator's import of old mail
-	KindNotice                 // the gateway's own notice to an account
+	KindMX         Kind = iota + 1 // SMTP from anybody, RFC 5321
+	KindAppend                     // IMAP APPEND by the mailbox's owner
+	KindImport                     // the operator's import of old mail
+	KindNotice                     // the gateway's own notice to an account
+	KindSubmission                 // SMTP by an account that logged in, RFC 6409
+	KindDSN                        // a report on an account's mail by the queue, RFC 3464
 )
 
 // Source is what is known of a message before its first byte: the envelope's
@@ -38,6 +40,13 @@ type Source struct {
 	Size int64
 	// UTF8 is set by SMTPUTF8, RFC 6531.
 	UTF8 bool
+	// Account is who logged in, for KindSubmission alone.
+	Account Address
+	// RequireTLS asks for verified TLS on every hop, RFC 8689.
+	RequireTLS bool
+	// EnvID and Return are the sender's wishes for reports, RFC 3461 4.3 and 4.4: EnvID is
+	// decoded xtext, Return is "", "FULL" or "HDRS".
+	EnvID, Return string
 	// Time is when the transaction began.
 	Time time.Time
 }
@@ -54,7 +63,24 @@ type Rcpt struct {
 	// Into is set for APPEND and import, which name the mailbox; SMTP leaves it
 	// nil and the copy goes to the INBOX.
 	Into *Target
+	// Notify is when the sender wants a report, RFC 3461 4.1; zero is the default,
+	// failure alone.
+	Notify Notify
+	// Original is the recipient as the sender's system knew it, RFC 3461 4.2, as
+	// "rfc822;" and the decoded address; empty if not given.
+	Original string
 }
+
+// Notify is a set of events that a sender wants to be told of.
+type Notify uint8
+
+// The events of RFC 3461 4.1.
+const (
+	NotifyNever Notify = 1 << iota
+	NotifySuccess
+	NotifyFailure
+	NotifyDelay
+)
 
 // Target is the place and the properties that APPEND and import ask for.
 type Target struct {
@@ -69,8 +95,18 @@ type Receipt struct {
 	// ID is the transaction's.
 	ID string
 	// Placed has one element per stored copy, in the order of the recipients;
-	// a held copy has a zero UID.
+	// a held copy, and one that leaves, has a zero UID.
 	Placed []Placed
+	// Outcomes say what each recipient gets, in their order; only for KindSubmission.
+	Outcomes []Outcome
+}
+
+// Outcome is what becomes of one recipient's copy of a submitted message.
+type Outcome struct {
+	Recipient Address
+	Level     Level
+	// Reason says in a few words why it is not more: "no certificate".
+	Reason string
 }
 
 // Placed says where one copy lies.
@@ -81,8 +117,8 @@ type Placed struct {
 	UID         uint32
 }
 
-// Acceptor is the one door into the gateway: for MX, IMAP APPEND, import and
-// notices alike. Begin may refuse with an *Error.
+// Acceptor is the one door into the gateway: for MX, submission, IMAP APPEND, import,
+// reports and notices alike. Begin may refuse with an *Error.
 type Acceptor interface {
 	Begin(ctx context.Context, source Source) (Transaction, error)
 }

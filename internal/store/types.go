@@ -179,6 +179,45 @@ type Held struct {
 	InternalDate time.Time
 }
 
+// Outgoing is a copy that waits to be carried to its next hops, RFC 5321 4.5.4. Its
+// octets are Head, the blob, and Tail, as those of a Message.
+type Outgoing struct {
+	ID      ID
+	Account ID     // the sender's
+	Source  string // the transaction it came by
+	From    string // reverse-path; empty is the null reverse-path
+	// Protection is what was decided; Level is what of it is kept.
+	Protection mail.Protection
+	Level      mail.Level
+	Head       []byte
+	Blob       Blob
+	Tail       []byte
+	// Size is that of what is stored, in octets.
+	Size int64
+	// Locked says that what is stored is not the copy itself, but encrypted with a key of
+	// the gateway: so is everything weaker than Sealed, and what is Held.
+	Locked bool
+	// Body is "7BIT" or "8BITMIME" (RFC 6152); UTF8 says that the copy needs SMTPUTF8.
+	Body       string
+	UTF8       bool
+	RequireTLS bool
+	EnvID      string // RFC 3461
+	Return     string // "", "FULL", "HDRS"
+	// Facts is what deciding a Held copy anew needs, in the bridge's encoding.
+	Facts   []byte
+	Created time.Time
+	Rcpts   []OutgoingRcpt
+}
+
+// OutgoingRcpt is one recipient of an Outgoing: what is retried and reported by itself.
+type OutgoingRcpt struct {
+	ID       ID
+	Address  string // as it is given to the next hop
+	Domain   string // in lower case with A-labels, or an address literal
+	Notify   mail.Notify
+	Original string // RFC 3461 ORCPT, decoded
+}
+
 // Audit is one line of the record of decisions and changes.
 type Audit struct {
 	Time    time.Time
@@ -192,7 +231,10 @@ type Batch struct {
 	Deliveries []Delivery
 	Hold       []Held
 	Release    []ID // held copies that Deliveries replace
-	Audit      []Audit
+	Outgoing   []Outgoing
+	// Replaced are recipients of the queue whose Held copy Deliveries or Outgoing replace.
+	Replaced []ID
+	Audit    []Audit
 }
 
 // Placed says where a delivery went.
