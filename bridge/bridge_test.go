@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -117,13 +118,36 @@ func TestSubAddressesAreOneMailbox(t *testing.T) {
 	}
 }
 
+// A small message is in the database with each copy, as long as that is not too much
+// for all of them together.
+func TestSmallMessagesAreInline(t *testing.T) {
+	f := newFixture(t)
+	var to []string
+	for i := range 20 {
+		to = append(to, fmt.Sprintf("a%d@here.test", i))
+		f.account(to[i], true)
+	}
+	f.mustSend(plainMail, to[:2]...)
+	f.mustSend(plainMail, to...)
+	inbox := f.stored(to[0], "INBOX")
+	if inbox[0].Blob.Ref != "" || inbox[1].Blob.Ref == "" {
+		t.Errorf("blobs of a message to 2 and of one to 20: %q, %q", inbox[0].Blob.Ref, inbox[1].Blob.Ref)
+	}
+	for _, m := range inbox {
+		if o := f.open(to[0], m.raw); o == nil {
+			t.Error("cannot be opened")
+		}
+	}
+}
+
 func TestSharedCiphertextNamesNobody(t *testing.T) {
 	f := newFixture(t)
 	f.account("alice@here.test", true)
 	f.account("carol@here.test", true)
-	f.mustSend(plainMail, "alice@here.test", "carol@here.test")
+	text := plainMail + strings.Repeat("nothing to see here\r\n", maxInline/20)
+	f.mustSend(text, "alice@here.test", "carol@here.test")
 	a, c := f.stored("alice@here.test", "INBOX")[0], f.stored("carol@here.test", "INBOX")[0]
-	if a.Blob.Ref != c.Blob.Ref {
+	if a.Blob.Ref == "" || a.Blob.Ref != c.Blob.Ref {
 		t.Error("the message was encrypted twice")
 	}
 	for _, s := range []struct {
@@ -138,7 +162,7 @@ func TestSharedCiphertextNamesNobody(t *testing.T) {
 	}
 	for address, s := range map[string]stored{"alice@here.test": a, "carol@here.test": c} {
 		o := f.open(address, s.raw)
-		if string(o.original) != plainMail || o.Provenance.Recipient != "" {
+		if string(o.original) != text || o.Provenance.Recipient != "" {
 			t.Errorf("%s: %+v\n%s", address, o.Provenance, o.original)
 		}
 	}

@@ -25,7 +25,7 @@ type facts struct {
 // for all the mailboxes that wait.
 func (t *transaction) held(ctx context.Context, m *arrival, to []recipient, c mailCopy, b *batch) error {
 	certs := []*pgp.Certificate{t.Vault.HoldCertificate()}
-	sealing, blob, err := t.write(ctx, m, certs, m.header.Bytes(), m.header.End)
+	sealing, data, err := t.write(ctx, m, certs, len(c.recipients), m.header.Bytes(), m.header.End)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,8 @@ func (t *transaction) held(ctx context.Context, m *arrival, to []recipient, c ma
 	if err != nil {
 		return fmt.Errorf("wrap session key: %w", err)
 	}
-	head, tail := sealing.Head(wrapped), sealing.Tail(wrapped)
+	head, blob := data.place(sealing.Head(wrapped))
+	tail := sealing.Tail(wrapped)
 	for _, i := range c.recipients {
 		r := to[i]
 		f, err := json.Marshal(facts{Rcpt: r.rcpt.Address.String(), Trace: t.trace(m, r), Provenance: t.provenance(m)})
@@ -103,7 +104,7 @@ func (b *Bridge) release(ctx context.Context, h *store.Held) (bool, error) {
 	}
 	defer m.Close()
 	f.Provenance.Recipient = f.Rcpt
-	c, err := b.encrypt(ctx, m, f.Provenance, certs)
+	c, err := b.encrypt(ctx, m, f.Provenance, certs, 1)
 	if err != nil {
 		return false, err
 	}

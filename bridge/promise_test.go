@@ -103,7 +103,9 @@ func TestP3FailClosed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, test.change)
 			a := f.account("alice@here.test", true)
-			_, err := f.send(source(), plainMail, "alice@here.test")
+			// Too large for the database, so that it needs a blob.
+			text := plainMail + strings.Repeat("nothing to see here\r\n", maxInline/20)
+			_, err := f.send(source(), text, "alice@here.test")
 			if got := codeOf(err); got != test.code {
 				t.Fatalf("error %v, want code %d", err, test.code)
 			}

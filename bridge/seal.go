@@ -51,7 +51,7 @@ func (t *transaction) sealed(ctx context.Context, m *arrival, to []recipient, c 
 		// Shared octets name nobody: recipients must not learn of each other.
 		p.Recipient = to[c.recipients[0]].rcpt.Address.String()
 	}
-	s, err := t.encrypt(ctx, m, p, c.certificates)
+	s, err := t.encrypt(ctx, m, p, c.certificates, len(c.recipients))
 	if err != nil {
 		return err
 	}
@@ -69,62 +69,56 @@ func (t *transaction) sealed(ctx context.Context, m *arrival, to []recipient, c 
 // ciphertext is the encrypted part of a message that several mailboxes share.
 type ciphertext struct {
 	sealing *pgp.Sealing
-	blob    store.Blob
+	data    shared
 	id      string
 }
 
 // encrypt writes provenance, header fields and the untouched rest of the message as
-// one ciphertext into the blob store.
-func (b *Bridge) encrypt(ctx context.Context, m *arrival, p message.Provenance, certs []*pgp.Certificate) (*ciphertext, error) {
+// one ciphertext for a number of copies.
+func (b *Bridge) encrypt(ctx context.Context, m *arrival, p message.Provenance, certs []*pgp.Certificate, copies int) (*ciphertext, error) {
 	fields, how := message.PayloadHeader(m.header)
 	p.ContentType = how
 	p.Head = sha256.Sum256(fields)
 	p.Body = m.bodyDigest
 	p.Key = b.Vault.KeyID()
 	statement := p.Field(b.Vault.Sign)
-	sealing, blob, err := b.write(ctx, m, certs, statement, fields)
+	sealing, data, err := b.write(ctx, m, certs, copies, statement, fields)
 	if err != nil {
 		return nil, err
 	}
-	return &ciphertext{sealing: sealing, blob: blob, id: p.ID}, nil
+	return &ciphertext{sealing: sealing, data: data, id: p.ID}, nil
 }
 
 // write seals head and then the message's rest to the certificates. What it writes is
 // the armored encrypted data, without the packets that wrap its session key.
-func (b *Bridge) write(ctx context.Context, m *arrival, certs []*pgp.Certificate, head ...[]byte) (*pgp.Sealing, store.Blob, error) {
+func (b *Bridge) write(ctx context.Context, m *arrival, certs []*pgp.Certificate, copies int, head ...[]byte) (*pgp.Sealing, shared, error) {
 	size := m.Size() - m.bodyStart
 	for _, h := range head {
 		size += int64(len(h))
 	}
 	sealing, err := pgp.NewSealing(certs, size, b.Now())
 	if err != nil {
-		return nil, store.Blob{}, fmt.Errorf("start sealing: %w", err)
+		return nil, shared{}, fmt.Errorf("start sealing: %w", err)
 	}
-	w, err := b.Blobs.Create(ctx)
-	if err != nil {
-		return nil, store.Blob{}, fmt.Errorf("create blob: %w", err)
-	}
+	w := b.newShared(ctx, copies)
 	defer w.Abort()
 	plain, err := sealing.Encrypt(w)
 	if err != nil {
-		return nil, store.Blob{}, fmt.Errorf("encrypt: %w", err)
+		return nil, shared{}, fmt.Errorf("encrypt: %w", err)
 	}
 	for _, h := range head {
 		if _, err := plain.Write(h); err != nil {
-			return nil, store.Blob{}, fmt.Errorf("encrypt: %w", err)
+			return nil, shared{}, fmt.Errorf("encrypt: %w", err)
 		}
 	}
 	if err := m.WriteRange(plain, m.bodyStart); err != nil {
-		return nil, store.Blob{}, fmt.Errorf("encrypt: %w", err)
+		return nil, shared{}, fmt.Errorf("encrypt: %w", err)
 	}
 	if err := plain.Close(); err != nil {
-		return nil, store.Blob{}, fmt.Errorf("encrypt: %w", err)
+		return nil, shared{}, fmt.Errorf("encrypt: %w", err)
 	}
-	written, err := w.Commit(ctx)
-	if err != nil {
-		return nil, store.Blob{}, fmt.Errorf("commit blob: %w", err)
-	}
-	return sealing, store.Blob(written), nil
+	data, err := w.Commit()
+	return sealing, data, err
 }
 
 // compose makes one mailbox's message around the shared ciphertext: the readable
@@ -137,14 +131,15 @@ func (b *Bridge) compose(c *ciphertext, h message.Header, trace []byte, r recipi
 	outer := message.Outer{Prepend: trace, KeepSubject: b.rules.Load().KeepSubject, Boundary: "postern_" + c.id}
 	head := append(message.OuterHeader(h, outer), c.sealing.Head(wrapped)...)
 	tail := append(c.sealing.Tail(wrapped), message.ClosingBoundary(outer)...)
-	top := message.SealedStructure(head, c.blob.Size, pgp.Lines(c.blob.Size), tail)
-	return b.row(r.account.ID, store.ClassSealed, head, c.blob, tail, top), nil
+	top := message.SealedStructure(head, c.data.size(), pgp.Lines(c.data.size()), tail)
+	return b.row(r.account.ID, store.ClassSealed, head, c.data, tail, top), nil
 }
 
 // row makes the store's message.
-func (b *Bridge) row(account store.ID, class store.Class, head []byte, blob store.Blob, tail []byte, top *message.Part) *store.Message {
+func (b *Bridge) row(account store.ID, class store.Class, head []byte, data shared, tail []byte, top *message.Part) *store.Message {
 	h, _, _ := message.ParseHeader(head)
 	envelope := message.EnvelopeOf(h)
+	head, blob := data.place(head)
 	return &store.Message{
 		ID: b.Store.NewID(), Account: account, Class: class,
 		Head: head, Blob: blob, Tail: tail,
@@ -157,7 +152,7 @@ func (b *Bridge) row(account store.ID, class store.Class, head []byte, blob stor
 // asItIs stores a message that is ciphertext already, or the gateway's own notice:
 // our trace fields on top, every other octet untouched.
 func (t *transaction) asItIs(ctx context.Context, m *arrival, to []recipient, c mailCopy, b *batch) error {
-	blob, err := t.copyRest(ctx, m)
+	data, err := t.copyRest(ctx, m, len(c.recipients))
 	if err != nil {
 		return err
 	}
@@ -172,26 +167,19 @@ func (t *transaction) asItIs(ctx context.Context, m *arrival, to []recipient, c 
 		if err != nil {
 			return fmt.Errorf("scan: %w", err)
 		}
-		b.deliver(i, to[i], t.row(to[i].account.ID, class, head, blob, nil, top), c.protection, t.Now())
+		b.deliver(i, to[i], t.row(to[i].account.ID, class, head, data, nil, top), c.protection, t.Now())
 	}
 	return nil
 }
 
 // copyRest stores what follows the header section as it came.
-func (t *transaction) copyRest(ctx context.Context, m *arrival) (store.Blob, error) {
-	w, err := t.Blobs.Create(ctx)
-	if err != nil {
-		return store.Blob{}, fmt.Errorf("create blob: %w", err)
-	}
+func (t *transaction) copyRest(ctx context.Context, m *arrival, copies int) (shared, error) {
+	w := t.newShared(ctx, copies)
 	defer w.Abort()
 	if err := m.WriteRange(w, m.bodyStart); err != nil {
-		return store.Blob{}, fmt.Errorf("write blob: %w", err)
+		return shared{}, fmt.Errorf("write blob: %w", err)
 	}
-	written, err := w.Commit(ctx)
-	if err != nil {
-		return store.Blob{}, fmt.Errorf("commit blob: %w", err)
-	}
-	return store.Blob(written), nil
+	return w.Commit()
 }
 
 // joined is a message whose header section was replaced.
