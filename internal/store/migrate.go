@@ -39,7 +39,7 @@ func migrate(c *session, d dialect, now time.Time, log *slog.Logger) error {
 		c.exec("ROLLBACK")
 		return fmt.Errorf("commit migration: %w", err)
 	}
-	log.Info("schema", "from", from, "to", schemaVersion)
+	log.Info("schema changed", "old_version", from, "new_version", schemaVersion)
 	return nil
 }
 
