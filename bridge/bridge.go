@@ -104,6 +104,8 @@ var (
 	errHeaderTooBig  = mail.Refuse(552, "5.3.4", "the header section is larger than this server accepts")
 	errNoCertificate = mail.Refuse(550, "5.7.10", "the recipient has no OpenPGP certificate, and this server takes no mail for them until they have one")
 	errNotNow        = mail.Refuse(451, "4.7.5", "the recipient's certificate cannot be looked up now, try again later")
+	errFilledUp      = mail.Refuse(452, "4.2.2", "a recipient's mailbox has filled up just now, try again")
+	errRemoved       = mail.Refuse(450, "4.2.1", "a recipient was removed just now, try again")
 	errRefused       = mail.Refuse(550, "5.7.5", "the message cannot be protected as the recipient requires")
 )
 
@@ -151,7 +153,7 @@ func (t *transaction) Rcpt(ctx context.Context, r mail.Rcpt) error {
 	if err != nil {
 		return err
 	}
-	if account.Quota > 0 && account.Used+max(t.source.Size, 1) > account.Quota {
+	if account.Quota > 0 && account.Used+t.need() > account.Quota {
 		return mail.ErrOverQuota
 	}
 	mailbox, err := t.mailbox(ctx, account, r.Into)
@@ -177,6 +179,16 @@ func (t *transaction) Rcpt(ctx context.Context, r mail.Rcpt) error {
 	t.at = append(t.at, len(t.to))
 	t.to = append(t.to, recipient{rcpt: r, account: account, mailbox: mailbox, order: order, answer: answer, certificates: certs})
 	return nil
+}
+
+// need is how many octets a mailbox has to have room for before the message is seen.
+func (t *transaction) need() int64 {
+	if t.source.Kind == mail.KindMX && t.source.Size > 0 {
+		// Sealing adds armor to the octets, and the readable header section and the wrapped
+		// session keys before them.
+		return t.source.Size + t.source.Size*2/5 + 4<<10
+	}
+	return max(t.source.Size, 1)
 }
 
 // order is what the operator wants for mail that comes to rest here.
@@ -220,7 +232,7 @@ func (t *transaction) Data(ctx context.Context, r io.Reader) (mail.Receipt, erro
 	if err != nil {
 		return mail.Receipt{}, err
 	}
-	placed, err := t.commit(ctx, batch)
+	placed, err := t.commit(ctx, batch.rows)
 	if err != nil {
 		return mail.Receipt{}, err
 	}
@@ -234,29 +246,44 @@ func (t *transaction) Data(ctx context.Context, r io.Reader) (mail.Receipt, erro
 // reach the end of Data.
 func (t *transaction) Abort() { t.to, t.asked = nil, nil }
 
-// commit makes the batch durable, or nothing of it.
-func (b *Bridge) commit(ctx context.Context, batch *batch) ([]store.Placed, error) {
-	placed, err := b.Store.Commit(ctx, batch.rows)
+// commit makes the rows durable, or none of them. Only a sole recipient's full mailbox
+// refuses the message for good: one of several, which RCPT found to have room, goes over
+// its quota instead, and the next RCPT refuses it alone.
+func (t *transaction) commit(ctx context.Context, rows store.Batch) ([]store.Placed, error) {
+	rows.Overshoot = t.source.Kind == mail.KindMX && len(t.to) > 1
+	placed, err := t.Store.Commit(ctx, rows)
 	if err != nil {
 		// The blobs are orphans now; the sweep takes them.
-		return nil, storeError("commit", err, len(batch.rows.Deliveries)+len(batch.rows.Hold))
+		return nil, t.storeError("commit", err)
 	}
 	return placed, nil
 }
 
-// storeError turns what the store or the blobs say into what a peer may read.
-func storeError(doing string, err error, mailboxes int) error {
+// storeError turns what the store or the blobs say into what a peer may read. What is
+// true of one recipient among several is temporary: it refuses all of them, and at the
+// next attempt RCPT refuses that one alone.
+func (t *transaction) storeError(doing string, err error) error {
 	wrapped := fmt.Errorf("%s: %w", doing, err)
+	several := len(t.to) > 1
 	switch {
-	case errors.Is(err, store.ErrOverQuota) && mailboxes == 1:
-		return mail.ErrOverQuota.Because(wrapped)
+	case errors.Is(err, store.ErrOverQuota) && several:
+		return errFilledUp.Because(wrapped)
 	case errors.Is(err, store.ErrOverQuota):
-		// One full mailbox must not refuse the others for good.
-		return mail.Refuse(452, "4.2.2", "a recipient's mailbox is full, try again later").Because(wrapped)
+		return mail.ErrOverQuota.Because(wrapped)
+	case t.source.Kind == mail.KindMX && placeGone(err) && several:
+		return errRemoved.Because(wrapped)
+	case t.source.Kind == mail.KindMX && placeGone(err):
+		return mail.ErrNoSuchUser.Because(wrapped)
 	case errors.Is(err, store.ErrDiskFull), errors.Is(err, blob.ErrFull):
 		return mail.ErrStorageFull.Because(wrapped)
 	}
 	return wrapped
+}
+
+// placeGone says whether the store failed for an account or a mailbox that is not there
+// any more. What came by SMTP goes to the INBOX, which goes only with its account.
+func placeGone(err error) bool {
+	return errors.Is(err, store.ErrNotFound) && errors.As(err, new(*store.AccountError))
 }
 
 // wake tells the sessions that look at the changed mailboxes.

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -184,6 +185,123 @@ func TestQuota(t *testing.T) {
 		t.Errorf("size over quota: %v", err)
 	}
 	f.mustSend(plainMail, "alice@here.test")
+}
+
+// One full mailbox must not keep a message from its other recipients, nor for ever.
+func TestFullMailboxBlocksNobodyElse(t *testing.T) {
+	f := newFixture(t)
+	for _, held := range []bool{false, true} {
+		full, other := "full@here.test", "other@here.test"
+		if held {
+			full, other = "heldfull@here.test", "heldother@here.test"
+		}
+		a := f.account(full, !held)
+		f.account(other, true)
+		if err := f.Store.SetQuota(t.Context(), a.ID, 100); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.send(source(), plainMail, full); codeOf(err) != 552 {
+			t.Errorf("held %v: alone: %v", held, err)
+		}
+		f.mustSend(plainMail, full, other)
+		if n := len(f.stored(other, "INBOX")); n != 1 {
+			t.Errorf("held %v: %d messages of the other", held, n)
+		}
+		// It was one message: the next RCPT refuses the full one, and no other.
+		tr, err := f.Begin(t.Context(), source())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tr.Abort()
+		if err := tr.Rcpt(t.Context(), mail.Rcpt{Address: parse(t, full)}); !errors.Is(err, mail.ErrOverQuota) {
+			t.Errorf("held %v: the full one's RCPT: %v", held, err)
+		}
+		if err := tr.Rcpt(t.Context(), mail.Rcpt{Address: parse(t, other)}); err != nil {
+			t.Errorf("held %v: the other's RCPT: %v", held, err)
+		}
+	}
+}
+
+// change sends a message, and changes something between its RCPTs and its commit.
+func (f *fixture) change(do func() error, to ...string) error {
+	f.t.Helper()
+	r, w := io.Pipe()
+	go func() {
+		_, err := io.WriteString(w, plainMail)
+		w.CloseWithError(errors.Join(err, do()))
+	}()
+	_, err := f.sendFrom(source(), r, to...)
+	return err
+}
+
+// What happens to a recipient after RCPT: alone the refusal is for good, among several
+// it is for now, because at the next attempt RCPT refuses that one alone.
+func TestRecipientChangesAfterRcpt(t *testing.T) {
+	f := newFixture(t)
+	f.account("carol@here.test", true)
+	remove := func(a store.Account) func() error {
+		return func() error { return f.Store.RemoveAccount(t.Context(), a.ID) }
+	}
+	fill := func(a store.Account) func() error {
+		return func() error {
+			f.mustSend(plainMail, a.Address.String())
+			return f.Store.SetQuota(t.Context(), a.ID, 500)
+		}
+	}
+	for name, test := range map[string]struct {
+		withKey    bool
+		change     func(store.Account) func() error
+		alone      *mail.Error
+		codeOfMany int
+	}{
+		"removed":            {true, remove, mail.ErrNoSuchUser, 450},
+		"removed while held": {false, remove, mail.ErrNoSuchUser, 450},
+		"filled up":          {true, fill, mail.ErrOverQuota, 452},
+	} {
+		alone := f.account("alone@here.test", test.withKey)
+		err := f.change(test.change(alone), "alone@here.test")
+		var e *mail.Error
+		if !errors.As(err, &e) || e.Enhanced != test.alone.Enhanced || e.Code != test.alone.Code || e.Cause == nil {
+			t.Errorf("%s, alone: %v", name, err)
+		}
+		many := f.account("many@here.test", test.withKey)
+		if err := f.change(test.change(many), "carol@here.test", "many@here.test"); codeOf(err) != test.codeOfMany {
+			t.Errorf("%s, among several: %v", name, err)
+		}
+		_ = f.Store.RemoveAccount(t.Context(), alone.ID)
+		_ = f.Store.RemoveAccount(t.Context(), many.ID)
+	}
+	if n := len(f.stored("carol@here.test", "INBOX")); n != 0 {
+		t.Errorf("%d messages were stored and refused", n)
+	}
+}
+
+// RCPT sees with the declared size that there is no room for what sealing makes of it.
+func TestQuotaCountsSealing(t *testing.T) {
+	f := newFixture(t)
+	a := f.account("alice@here.test", true)
+	if err := f.Store.SetQuota(t.Context(), a.ID, 100_000); err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[int64]int{68_000: 0, 69_000: 552} {
+		src := source()
+		src.Size = size
+		tr, err := f.Begin(t.Context(), src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.Rcpt(t.Context(), mail.Rcpt{Address: a.Address}); codeOf(err) != want {
+			t.Errorf("%d: %v", size, err)
+		}
+		tr.Abort()
+	}
+	// The estimate is one: what it lets in fits.
+	body := strings.Repeat(strings.Repeat("x", 70)+"\r\n", 67_000/72)
+	src := source()
+	src.Size = int64(len(plainMail) + len(body))
+	if _, err := f.send(src, plainMail+body, "alice@here.test"); err != nil {
+		t.Errorf("a message that RCPT let in: %v", err)
+	}
 }
 
 func TestLimits(t *testing.T) {

@@ -128,12 +128,12 @@ func (b *Bridge) release(ctx context.Context, h *store.Held) (bool, error) {
 // the running server as soon as it sees the certificate.
 func (b *Bridge) commitRelease(ctx context.Context, batch store.Batch) (bool, error) {
 	placed, err := b.Store.Commit(ctx, batch)
-	if errors.Is(err, store.ErrNotFound) && errors.As(err, new(*store.AccountError)) {
+	if placeGone(err) {
 		// The mailbox was deleted while the mail for it was held.
 		batch.Deliveries[0].Mailbox = 0
 		placed, err = b.Store.Commit(ctx, batch)
 	}
-	if errors.Is(err, store.ErrNotFound) && !errors.As(err, new(*store.AccountError)) {
+	if errors.Is(err, store.ErrNotFound) && !placeGone(err) {
 		return false, nil
 	}
 	if err != nil {

@@ -37,7 +37,7 @@ func (t *transaction) seal(ctx context.Context, m *arrival, to []recipient, copi
 			err = refusal(c.protection)
 		}
 		if err != nil {
-			return nil, storeError("seal", err, len(to))
+			return nil, t.storeError("seal", err)
 		}
 	}
 	return b, nil

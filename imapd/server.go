@@ -271,15 +271,21 @@ func (f *feed) Close() error {
 // Addr implements net.Listener.
 func (f *feed) Addr() net.Addr { return &net.TCPAddr{} }
 
-// engineLog passes on what the engine reports. Its other texts can hold what a client
-// sent, so only panics are written out.
+// engineLog passes on what the engine reports. What it fills into its texts can be what
+// a client sent, so only panics are written out.
 type engineLog struct{ log *slog.Logger }
 
 // Printf implements imapserver.Logger.
 func (l engineLog) Printf(format string, args ...any) {
 	if strings.HasPrefix(format, "panic") && len(args) == 2 {
-		l.log.Error("imap engine panic", telemetry.KeyError, fmt.Sprint(args[0]), "stack", fmt.Sprintf("%s", args[1]))
+		l.log.Error("imap engine panic", telemetry.KeyError, fmt.Sprint(args[0]), telemetry.KeyStack, fmt.Sprintf("%s", args[1]))
 		return
 	}
-	l.log.Debug("imap engine", "event", format)
+	l.log.Debug("imap engine", telemetry.KeyReason, withoutVerbs(format))
+}
+
+// withoutVerbs is what a format string says without its arguments.
+func withoutVerbs(format string) string {
+	words := strings.Fields(strings.NewReplacer("%v", "", "%s", "", "%d", "", "%q", "").Replace(format))
+	return strings.TrimRight(strings.Join(words, " "), ": ")
 }

@@ -1,6 +1,8 @@
 package imapd
 
 import (
+	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 )
@@ -22,4 +24,22 @@ func TestFirstContact(t *testing.T) {
 	contains(t, lines, `\Seen`)
 	c.ok("LOGOUT")
 	c.ends()
+}
+
+// The log gets what the engine says, not the form it says it in, nor what a client sent.
+func TestEngineLog(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	l := engineLog{slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	l.Printf("handling %v command: %v", "SECRET", errors.New("secret"))
+	l.Printf("failed to read command: %v", errors.New("secret"))
+	l.Printf("panic handling command: %v\n%s", "index out of range", []byte("goroutine 1"))
+	for _, want := range []string{`reason="handling command"`, `reason="failed to read command"`, `error="index out of range" stack="goroutine 1"`} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %s in\n%s", want, b.String())
+		}
+	}
+	if strings.ContainsAny(b.String(), "%!") || strings.Contains(strings.ToLower(b.String()), "secret") {
+		t.Errorf("the log:\n%s", b.String())
+	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"postern/internal/admin"
 )
@@ -92,7 +93,7 @@ func (c *certExportCmd) Run(e *env) error {
 	})
 }
 
-// certRemoveCmd prints the certificates that are left.
+// certRemoveCmd prints the certificates that are left, and a warning if none is.
 type certRemoveCmd struct {
 	configFlag
 	jsonFlag
@@ -108,6 +109,9 @@ func (c *certRemoveCmd) Run(e *env) error {
 		left, err := a.Certificates(e.ctx, c.Address)
 		if err != nil {
 			return err
+		}
+		if note := a.WithoutCertificate(c.Address, left); note != "" {
+			fmt.Fprintln(e.stderr, "Note:", note)
 		}
 		return show(e.stdout, c.JSON, left)
 	})

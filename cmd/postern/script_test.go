@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +23,9 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/emersion/go-smtp"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"postern/internal/pgp"
+	"postern/internal/store"
 )
 
 // patience is how long a script waits for something to happen.
@@ -80,6 +85,7 @@ func commands() map[string]command {
 		"damage":  damage,
 		"until":   until,
 		"mode":    mode,
+		"offer":   offer,
 	}
 }
 
@@ -353,6 +359,29 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("%s has mode %s", name, got)
 		}
 	}
+}
+
+// offer ADDRESS FILE lets another certificate of a known correspondent wait for a
+// decision, as when a source had it.
+func offer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: offer ADDRESS FILE")
+	}
+	ctx := context.Background()
+	s, err := store.Open(ctx, store.Options{Path: ts.MkAbs("gw/data/postern.db")})
+	ts.Check(err)
+	defer s.Close()
+	certs, err := pgp.ParseCertificates([]byte(ts.ReadFile(args[1])))
+	ts.Check(err)
+	known, err := s.Known(ctx, args[0])
+	ts.Check(err)
+	rows, err := s.Certificates(ctx, args[0])
+	ts.Check(err)
+	rows = slices.DeleteFunc(rows, func(r store.Certificate) bool { return r.Fingerprint == certs[0].Fingerprint() })
+	rows = append(rows, store.Certificate{Address: args[0], Fingerprint: certs[0].Fingerprint(), Data: certs[0].Data(), Source: "wkd"})
+	known.Candidate, known.CandidateSource = certs[0].Fingerprint(), "wkd"
+	ts.Check(s.Learn(ctx, store.Learned{Known: known, Certificates: rows, Was: known.Checked}))
+	ts.Setenv("OFFERED", certs[0].Fingerprint())
 }
 
 // text is the server's log so far.

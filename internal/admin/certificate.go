@@ -307,6 +307,19 @@ func (a *Admin) RemoveCertificate(ctx context.Context, address, which string) er
 	return a.record(ctx, account.Address.Key(), keydir.Change{Rule: ruleRemoved, Old: want})
 }
 
+// WithoutCertificate says what becomes of an account's mail if none of its certificates
+// can be used, and "" if one can.
+func (a *Admin) WithoutCertificate(address string, certs CertificateList) string {
+	if slices.ContainsFunc(certs, func(c CertificateInfo) bool { return c.Usable }) {
+		return ""
+	}
+	fate := "held, encrypted to the gateway,"
+	if a.g.Config.Seal.NoCertificate == "reject" {
+		fate = "refused"
+	}
+	return fmt.Sprintf("%s has no usable certificate now: mail for it is %s from now on, until one is imported.", address, fate)
+}
+
 // fingerprint brings what people write into the form that is stored.
 func fingerprint(s string) string {
 	s = strings.ToUpper(strings.Join(strings.Fields(s), ""))

@@ -8,6 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -84,25 +87,57 @@ func Check(ctx context.Context, path string, o CheckOptions) Report {
 	r.add("configuration", Fine, "%s", path)
 	leaf := r.tls(cfg, time.Now())
 	r.webNames(cfg, leaf)
+	r.secrets(cfg)
+	r.data(ctx, cfg, o.Store)
+	if o.DNS {
+		r.dns(ctx, cfg)
+	}
+	r.reach(ctx, cfg, leaf)
+	return r
+}
+
+// data looks at what lies in the data directory, and at the keys that open it.
+func (r *Report) data(ctx context.Context, cfg *config.Config, all bool) {
 	g, err := server.Open(ctx, cfg, telemetry.Discard())
 	if err != nil {
 		r.add("data", Bad, "%v", err)
-		return r
+		return
 	}
 	a := &Admin{g: g}
 	r.add("keys", Fine, "provenance key %s", g.Vault.KeyID())
 	r.accounts(ctx, a, time.Now())
-	if o.DNS {
-		r.dns(ctx, g)
-	}
-	r.reach(ctx, cfg, leaf)
-	if o.Store {
+	if all {
 		r.store(ctx, g)
 	}
 	if err := a.Close(); err != nil {
 		r.add("data", Bad, "close: %v", err)
 	}
-	return r
+}
+
+// secrets looks whether others than the server's user can read secret files.
+func (r *Report) secrets(cfg *config.Config) {
+	r.private("TLS key", cfg.TLS.Key)
+	entries, err := os.ReadDir(cfg.KeysDir)
+	if err != nil {
+		r.add("keys", Bad, "%v", err)
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".pub") && !e.IsDir() {
+			r.private("keys", filepath.Join(cfg.KeysDir, e.Name()))
+		}
+	}
+}
+
+// private warns of a secret that others can read. That a file is missing is said where
+// it is needed.
+func (r *Report) private(what, path string) {
+	info, err := os.Stat(path)
+	if err != nil || runtime.GOOS == "windows" { // which has no such modes
+		return
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		r.add(what, Warn, "%s has mode %04o, so that others than its owner may use it: chmod go-rwx %s", path, mode, path)
+	}
 }
 
 // tls looks at the certificate that the files hold, and returns it.
@@ -195,17 +230,23 @@ func (r *Report) account(ctx context.Context, g *server.Gateway, addr mail.Addre
 	}
 }
 
-func (r *Report) dns(ctx context.Context, g *server.Gateway) {
+func (r *Report) dns(ctx context.Context, cfg *config.Config) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	host := g.Config.Hostname
-	if _, err := g.Resolver.LookupIPAddr(ctx, host); err != nil {
+	resolver, err := server.OpenResolver(cfg)
+	if err != nil {
+		r.add("DNS", Bad, "%v", err)
+		return
+	}
+	defer resolver.Close()
+	host := cfg.Hostname
+	if _, err := resolver.LookupIPAddr(ctx, host); err != nil {
 		r.add("DNS "+host, Warn, "%s", explainDNS(err, "has no address: publish an A or AAAA record"))
 	} else {
 		r.add("DNS "+host, Fine, "has an address")
 	}
-	for _, d := range g.Config.Domains {
-		mx, err := g.Resolver.LookupMX(ctx, d)
+	for _, d := range cfg.Domains {
+		mx, err := resolver.LookupMX(ctx, d)
 		found := false
 		for _, m := range mx {
 			found = found || strings.EqualFold(strings.TrimSuffix(m.Host, "."), host)

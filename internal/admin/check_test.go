@@ -172,6 +172,53 @@ func TestCheckConfiguration(t *testing.T) {
 	}
 }
 
+// What is wrong with the data keeps nothing else from being looked at.
+func TestCheckGoesOnWithoutData(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, true)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	setKey(t, f.setup.Config, "servers", `["127.0.0.1:1"]`)
+	file := filepath.Join(f.g.Config.DataDir, "postern.db")
+	write(t, file, strings.Repeat("rubbish", 1000))
+	r := Check(t.Context(), f.setup.Config, CheckOptions{DNS: true, Store: true})
+	r.want(t, "data", Bad, file)
+	r.want(t, "data", Bad, "put a backup in its place")
+	r.want(t, "TLS certificate", Warn, "self-signed")
+	r.want(t, "DNS mail.here.test", Warn, "cannot be looked up")
+	r.want(t, "port SMTP", Warn, "is the server running?")
+	if r.Err() == nil {
+		t.Error("no error")
+	}
+}
+
+// Secrets that others can read are named, and what is public is not.
+func TestCheckSecrets(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, true)
+	c := f.g.Config
+	var r Report
+	if r.secrets(c); len(r) != 0 {
+		t.Errorf("a new gateway: %+v", r)
+	}
+	other := filepath.Join(c.KeysDir, "hold.key.old")
+	write(t, other, "a copy")
+	for path, mode := range map[string]os.FileMode{c.TLS.Key: 0o640, filepath.Join(c.KeysDir, "hold.key"): 0o604, other: 0o644} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r = Check(t.Context(), f.setup.Config, CheckOptions{})
+	r.want(t, "TLS key", Warn, "mode 0640")
+	r.want(t, "TLS key", Warn, "chmod go-rwx "+c.TLS.Key)
+	r.want(t, "keys", Warn, "hold.key has mode 0604")
+	r.want(t, "keys", Warn, "hold.key.old has mode 0644")
+	if n := len(r.find("keys")); n != 2 {
+		t.Errorf("%d findings of keys: %+v", n, r.find("keys"))
+	}
+}
+
 func TestCheckTLS(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, true)

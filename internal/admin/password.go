@@ -57,10 +57,11 @@ func (a *Admin) SetPassword(ctx context.Context, address, label, password string
 	if err != nil {
 		return err
 	}
-	if _, err := a.credentials(ctx, account, label); err != nil {
+	existing, err := a.credentials(ctx, account, label)
+	if err != nil {
 		return err
 	}
-	made, err := auth.HumanCredential(account.Address.Key(), password)
+	made, err := auth.HumanCredential(account.Address.Key(), password, existing)
 	if err != nil {
 		return err
 	}

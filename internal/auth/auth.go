@@ -19,15 +19,17 @@
 // bits; stretching would add nothing, so it has 4096 iterations and costs about a
 // millisecond. All app passwords of an account share one salt: SCRAM's server
 // sends the salt before it can know which of them the client holds, and then
-// tries the proof against each. A password that a person chose has its own salt
-// and 600,000 iterations. It works with LOGIN and PLAIN, and with SCRAM only if
-// the account has no app password, because SCRAM has room for one salt.
+// tries the proof against each. The passwords that a person chose have 600,000
+// iterations, and share another salt. They work with LOGIN and PLAIN, and with SCRAM
+// only if the account has no app password, because SCRAM has room for one salt.
 //
 // Logins that do not exist are answered as those that do: the same errors, a
-// salt that stays the same, the same work. One difference is left: a wrong
-// password takes longer where the account has a password that a person chose.
-// To hide that, every guess at an unknown login would have to cost 600,000
-// iterations, which is a worse gift to an attacker.
+// salt that stays the same, the same work. A wrong password costs one derivation of
+// each kind, whatever passwords there are and whether or not there is an account:
+// else the time would tell who exists, and whose password is worth guessing. The
+// price is a fifth of a second for a guess at nobody. It is bounded: by throttle,
+// which has a network wait after a few failures, and by the few turns for such
+// derivations, which leave the app passwords theirs.
 //
 // Preparation of strings is OpaqueString of RFC 8265, not the SASLprep of RFC
 // 5802 that it replaces. They agree on ASCII, so on all app passwords; they can
@@ -120,6 +122,9 @@ type Authenticator struct {
 	verified *cache
 	quick    chan struct{} // a turn to derive with few iterations
 	slow     chan struct{} // a turn to derive with many
+	// stretch is the work of looking at a chosen password that is not there:
+	// HumanIterations.
+	stretch int
 }
 
 // quickIterations is the most that derivations with a turn in quick may have.
@@ -144,6 +149,7 @@ func New(o Options) *Authenticator {
 		o:        o,
 		throttle: newThrottle(o.Now),
 		verified: newCache(o.Now),
+		stretch:  HumanIterations,
 		quick:    make(chan struct{}, cores),
 		// A flood of guesses must leave a core for mail.
 		slow: make(chan struct{}, min(2, max(1, cores-1))),

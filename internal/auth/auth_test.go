@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,12 +80,19 @@ func newWorld(t testing.TB) *world {
 		w.alice[i] = NewAppPassword()
 		add(alice, AppCredential(alice, w.alice[i], w.dir.creds[alice]))
 	}
-	add(alice, stretched(alice, aliceHuman, quickIterations+1))
+	add(alice, stretched(alice, aliceHuman, w.dir.creds[alice], quickIterations+1))
 	w.bob = NewAppPassword()
 	add(bob, AppCredential(bob, w.bob, nil))
-	add(carol, stretched(carol, carolHuman, quickIterations+1))
-	w.Authenticator = New(Options{Directory: w.dir, Secret: []byte("a secret of the gateway, 32 long"), Now: w.clock.Now})
+	add(carol, stretched(carol, carolHuman, nil, quickIterations+1))
+	w.restart(Options{Secret: []byte("a secret of the gateway, 32 long")})
 	return w
+}
+
+// restart makes a new Authenticator, which remembers no failures.
+func (w *world) restart(o Options) {
+	o.Directory, o.Now = w.dir, w.clock.Now
+	w.Authenticator = New(o)
+	w.stretch = quickIterations + 1
 }
 
 func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -173,7 +181,7 @@ func TestUnknownLoginLooksAlike(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	answers := func(login string, next func(i int) netip.Addr) (out []string) {
-		w.Authenticator = New(Options{Directory: w.dir, Now: w.clock.Now})
+		w.restart(Options{})
 		for i := range 3 * freeFailures {
 			_, err := w.Password(t.Context(), next(i), login, "a wrong password")
 			out = append(out, err.Error())
@@ -195,6 +203,41 @@ func TestUnknownLoginLooksAlike(t *testing.T) {
 				t.Errorf("%s: %s got\n%s\nwant, as for an unknown login,\n%s", name, login, got, want)
 			}
 		}
+	}
+}
+
+// A wrong password costs the same derivations for every login, or the time would tell
+// who exists, and who has a password that could be guessed.
+func TestWrongPasswordCostsTheSame(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	dave := "dave@example.org" // has two of each
+	for _, p := range []string{"a third wild goose", "a fourth wild goose"} {
+		w.dir.creds[dave] = append(w.dir.creds[dave],
+			stretched(dave, p, w.dir.creds[dave], quickIterations+1), AppCredential(dave, NewAppPassword(), w.dir.creds[dave]))
+	}
+	for _, password := range []string{"a wrong password", NewAppPassword(), "", "\xff"} {
+		for _, login := range []string{alice, bob, carol, dave, "nobody@example.org", "", strings.Repeat("a", maxLogin+1)} {
+			w.clock.Advance(time.Hour) // nobody has to wait
+			creds, try, err := w.lookUp(t.Context(), ip("192.0.2.1"), login)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := derivation{a: w.Authenticator, try: try}
+			if _, _, err := d.verify(t.Context(), login, password, creds); !errors.Is(err, ErrRejected) {
+				t.Fatalf("%q: %v", login, err)
+			}
+			var cost []int
+			for _, e := range d.done {
+				cost = append(cost, e.iterations)
+			}
+			if want := []int{AppIterations, quickIterations + 1}; !slices.Equal(cost, want) {
+				t.Errorf("%q, %q: %v, want %v", login, password, cost, want)
+			}
+		}
+	}
+	if real := New(Options{Directory: w.dir}); real.stretch != HumanIterations {
+		t.Errorf("outside of tests it is %d", real.stretch)
 	}
 }
 

@@ -95,11 +95,11 @@ func appForm(s string) (string, bool) {
 	return group(s), true
 }
 
-// SharedSalt returns the salt that the app passwords among existing have, or a
+// sharedSalt returns the salt that the passwords of one kind among existing have, or a
 // new random one if there are none.
-func SharedSalt(existing []Credential) []byte {
+func sharedSalt(existing []Credential, human bool) []byte {
 	for i := range existing {
-		if !existing[i].Human && len(existing[i].Salt) >= saltSize {
+		if existing[i].Human == human && len(existing[i].Salt) >= saltSize {
 			return bytes.Clone(existing[i].Salt)
 		}
 	}
@@ -112,22 +112,23 @@ func AppCredential(account, password string, existing []Credential) Credential {
 	if p, ok := appForm(password); ok {
 		password = p
 	}
-	c := Credential{Account: account, Salt: SharedSalt(existing), Iterations: AppIterations}
+	c := Credential{Account: account, Salt: sharedSalt(existing, false), Iterations: AppIterations}
 	c.StoredKey, c.ServerKey = Derive(password, c.Salt, c.Iterations)
 	return c
 }
 
 // HumanCredential makes the credential of a password that a person chose, or
-// returns an error that wraps ErrWeak. It takes a fifth of a second.
-func HumanCredential(account, password string) (Credential, error) {
+// returns an error that wraps ErrWeak. existing are all credentials the account has
+// now. It takes a fifth of a second.
+func HumanCredential(account, password string, existing []Credential) (Credential, error) {
 	if err := CheckHuman(password, account); err != nil {
 		return Credential{}, err
 	}
-	return stretched(account, password, HumanIterations), nil
+	return stretched(account, password, existing, HumanIterations), nil
 }
 
-func stretched(account, password string, iterations int) Credential {
-	c := Credential{Account: account, Human: true, Salt: randomBytes(saltSize), Iterations: iterations}
+func stretched(account, password string, existing []Credential, iterations int) Credential {
+	c := Credential{Account: account, Human: true, Salt: sharedSalt(existing, true), Iterations: iterations}
 	c.StoredKey, c.ServerKey = Derive(password, c.Salt, c.Iterations)
 	return c
 }

@@ -76,6 +76,10 @@ func TestSharedSalt(t *testing.T) {
 	if second.Iterations != 4096 || second.Human || second.Account != alice {
 		t.Errorf("%+v", second)
 	}
+	all := []Credential{human, first, second}
+	if another := stretched(alice, aliceHuman, all, AppIterations); !bytes.Equal(another.Salt, human.Salt) {
+		t.Error("chosen passwords do not share a salt")
+	}
 	if other := AppCredential(bob, NewAppPassword(), nil); bytes.Equal(other.Salt, first.Salt) {
 		t.Error("two accounts, one salt")
 	}
@@ -83,15 +87,15 @@ func TestSharedSalt(t *testing.T) {
 
 func TestHumanCredential(t *testing.T) {
 	t.Parallel()
-	c, err := HumanCredential(alice, aliceHuman)
+	c, err := HumanCredential(alice, aliceHuman, nil)
 	if err != nil || !c.Human || c.Iterations < 600_000 || len(c.Salt) != saltSize {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	c = stretched(alice, aliceHuman, AppIterations) // as above, but quickly
+	c = stretched(alice, aliceHuman, nil, AppIterations) // as above, but quickly
 	if stored, server := Derive(aliceHuman, c.Salt, AppIterations); !bytes.Equal(stored, c.StoredKey) || !bytes.Equal(server, c.ServerKey) {
 		t.Error("keys do not belong to the password")
 	}
-	if _, err := HumanCredential(alice, "short"); !errors.Is(err, ErrWeak) {
+	if _, err := HumanCredential(alice, "short", nil); !errors.Is(err, ErrWeak) {
 		t.Errorf("got %v, want ErrWeak", err)
 	}
 }

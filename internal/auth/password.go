@@ -47,7 +47,8 @@ func (a *Authenticator) password(ctx context.Context, ip netip.Addr, login, pass
 	if err != nil {
 		return Credential{}, err
 	}
-	cred, wait, err := a.verify(ctx, login, password, creds, try)
+	d := derivation{a: a, try: try}
+	cred, wait, err := d.verify(ctx, login, password, creds)
 	switch {
 	case err == nil:
 		try.succeed()
@@ -83,40 +84,6 @@ func (a *Authenticator) lookUp(ctx context.Context, ip netip.Addr, login string)
 	return creds, try, nil
 }
 
-// verify finds the credential that password belongs to. wait is how much longer
-// passwords that could be guessed are not looked at.
-func (a *Authenticator) verify(ctx context.Context, login, password string, creds []Credential, try attempt) (_ Credential, wait time.Duration, _ error) {
-	if len(password) > maxPassword {
-		return Credential{}, 0, ErrRejected
-	}
-	chosen := password
-	if p, ok := appForm(password); ok {
-		password = p
-	}
-	if c, ok := a.verified.find(password, creds); ok {
-		return c, 0, nil
-	}
-	d := derivation{a: a, try: try}
-	found, err := d.first(ctx, password, creds, false)
-	if err == nil && len(d.done) == 0 {
-		// No app password to try: the work is the same as if there were one.
-		_, err = d.stored(ctx, password, a.fakeSalt(login), AppIterations)
-	}
-	if err == nil && found == nil {
-		if _, wait = try.waits(); wait == 0 {
-			found, err = d.first(ctx, chosen, creds, true)
-		}
-	}
-	if err != nil {
-		return Credential{}, 0, err
-	}
-	if found == nil {
-		return Credential{}, wait, ErrRejected
-	}
-	a.verified.add(password, *found)
-	return *found, 0, nil
-}
-
 // derivation derives a password's StoredKey, once for each salt.
 type derivation struct {
 	a    *Authenticator
@@ -130,13 +97,53 @@ type derived struct {
 	stored         []byte
 }
 
+// verify finds the credential that password belongs to. wait is how much longer
+// passwords that could be guessed are not looked at. If it finds none it has derived
+// once for app passwords and, unless there is a wait, once for chosen ones.
+func (d *derivation) verify(ctx context.Context, login, password string, creds []Credential) (_ Credential, wait time.Duration, _ error) {
+	if len(password) > maxPassword {
+		return Credential{}, 0, ErrRejected
+	}
+	chosen := password
+	if p, ok := appForm(password); ok {
+		password = p
+	}
+	if c, ok := d.a.verified.find(password, creds); ok {
+		return c, 0, nil
+	}
+	salt := d.a.fakeSalt(login)
+	found, err := d.first(ctx, password, creds, false, fake{salt, AppIterations})
+	if err == nil && found == nil {
+		if _, wait = d.try.waits(); wait == 0 {
+			found, err = d.first(ctx, chosen, creds, true, fake{salt, d.a.stretch})
+		}
+	}
+	if err != nil {
+		return Credential{}, 0, err
+	}
+	if found == nil {
+		return Credential{}, wait, ErrRejected
+	}
+	d.a.verified.add(password, *found)
+	return *found, 0, nil
+}
+
+// fake is what is derived where there is nothing to compare with.
+type fake struct {
+	salt       []byte
+	iterations int
+}
+
 // first returns the first credential of the kind that the password belongs to, or nil.
-func (d *derivation) first(ctx context.Context, password string, creds []Credential, human bool) (*Credential, error) {
+// Without one of that kind it does the work all the same.
+func (d *derivation) first(ctx context.Context, password string, creds []Credential, human bool, none fake) (*Credential, error) {
+	tried := false
 	for i := range creds {
 		c := &creds[i]
 		if c.Human != human || c.Iterations <= 0 || len(c.Salt) == 0 {
 			continue
 		}
+		tried = true
 		stored, err := d.stored(ctx, password, c.Salt, c.Iterations)
 		if err != nil {
 			return nil, err
@@ -144,6 +151,10 @@ func (d *derivation) first(ctx context.Context, password string, creds []Credent
 		if subtle.ConstantTimeCompare(stored, c.StoredKey) == 1 {
 			return c, nil
 		}
+	}
+	if !tried {
+		_, err := d.stored(ctx, password, none.salt, none.iterations)
+		return nil, err
 	}
 	return nil, nil
 }

@@ -147,7 +147,7 @@ func TestScramUnknownLooksAlike(t *testing.T) {
 	}
 	// The salt survives a restart with the same secret.
 	before := first("nobody@example.org")
-	w.Authenticator = New(Options{Directory: w.dir, Secret: w.o.Secret, Now: w.clock.Now})
+	w.restart(Options{Secret: w.o.Secret})
 	if first("nobody@example.org") != before {
 		t.Error("the salt of an unknown login changed")
 	}

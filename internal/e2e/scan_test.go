@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf16"
+
+	"postern/internal/testkit"
 )
 
 // needle is a form of something that must not be found.
@@ -116,8 +118,8 @@ func searchOpenFiles(t testing.TB, pid int, needles []needle) (f *found, unlinke
 	f = &found{}
 	dir := fmt.Sprintf("/proc/%d/fd", pid)
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil { // the server shows them to nobody but root
+		testkit.Missing(t, "the open files of another process: "+err.Error())
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())

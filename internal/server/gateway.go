@@ -73,6 +73,8 @@ func Open(ctx context.Context, cfg *config.Config, log *slog.Logger) (*Gateway, 
 	}
 	if _, err := os.Stat(databaseFile(cfg)); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("there is no database %s: is its disk mounted? (postern quickstart makes a new gateway)", databaseFile(cfg))
+	} else if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("data directory: %w: run this as the user that the server runs as", err)
 	} else if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -113,13 +115,13 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	if g.Store, err = store.Open(ctx, store.Options{Path: databaseFile(cfg), Now: now, Log: log}); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
+		return nil, err
 	}
 	if g.Blobs, err = blob.OpenFiles(blobsDir(cfg), blob.Options{Now: now, Log: log, Metrics: g.Metrics}); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
-	if g.Resolver, err = dns.New(dns.Options{Servers: nameServers(cfg.DNS), Now: now}); err != nil {
-		return nil, fmt.Errorf("resolver: %w", err)
+	if g.Resolver, err = openResolver(cfg, now); err != nil {
+		return nil, err
 	}
 	if g.Cluster, err = g.openCluster(ctx); err != nil {
 		return nil, err
@@ -133,6 +135,17 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 	g.Bridge = bridge.New(g.bridgeOptions(spool))
 	g.Bridge.SetRules(rules(cfg))
 	return g, nil
+}
+
+// OpenResolver opens what a gateway asks the DNS by, for those who need no more of it.
+func OpenResolver(cfg *config.Config) (*dns.Resolver, error) { return openResolver(cfg, time.Now) }
+
+func openResolver(cfg *config.Config, now func() time.Time) (*dns.Resolver, error) {
+	r, err := dns.New(dns.Options{Servers: nameServers(cfg.DNS), Now: now})
+	if err != nil {
+		return nil, fmt.Errorf("resolver: %w", err)
+	}
+	return r, nil
 }
 
 // nameServers returns nil, which means the system's, where none are configured.

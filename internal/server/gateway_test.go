@@ -76,9 +76,9 @@ func TestOpenAsRootOnAnothersData(t *testing.T) {
 	}
 }
 
-func TestNoCoreDumps(t *testing.T) {
+func TestGuardMemory(t *testing.T) {
 	t.Parallel()
-	if err := noCoreDumps(); err != nil {
+	if err := guardMemory(); err != nil {
 		t.Fatal(err)
 	}
 	var l syscall.Rlimit

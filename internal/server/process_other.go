@@ -10,4 +10,4 @@ func checkOwner(dir string) error {
 	return err
 }
 
-func noCoreDumps() error { return nil }
+func guardMemory() error { return nil }

@@ -30,11 +30,11 @@ func checkOwner(dir string) error {
 	return fmt.Errorf("%s belongs to user %s: run this as that user (sudo -u %s postern ...)", dir, name, name)
 }
 
-// noCoreDumps keeps mail, which passes through memory in clear, from reaching a disk
-// should the process crash.
-func noCoreDumps() error {
+// guardMemory keeps mail, which passes through memory in clear, from reaching a disk
+// should the process crash, and from other processes of the same user.
+func guardMemory() error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
 		return fmt.Errorf("switch core dumps off: %w", err)
 	}
-	return nil
+	return notDumpable()
 }

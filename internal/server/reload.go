@@ -2,7 +2,7 @@ package server
 
 import (
 	"fmt"
-	"slices"
+	"reflect"
 	"strings"
 
 	"postern/internal/config"
@@ -39,26 +39,27 @@ func (r *Running) reloadFile(path string) {
 	r.gateway.Log.Info("reloaded")
 }
 
-// needStart names the keys and tables that differ and cannot be reloaded.
+// needStart names the keys and tables that differ and cannot be reloaded. It knows the
+// shape of the configuration from the configuration itself, so that it forgets nothing.
 func needStart(old, new *config.Config) []string {
 	var names []string
-	for _, key := range []struct {
-		name string
-		same bool
-	}{
-		{"hostname", old.Hostname == new.Hostname},
-		{"data_dir", old.DataDir == new.DataDir},
-		{"keys_dir", old.KeysDir == new.KeysDir},
-		{"smtp", old.SMTP == new.SMTP},
-		{"imap", old.IMAP == new.IMAP},
-		{"https", old.HTTPS == new.HTTPS},
-		{"http", old.HTTP == new.HTTP},
-		{"dns", old.DNS.Timeout == new.DNS.Timeout && slices.Equal(old.DNS.Servers, new.DNS.Servers)},
-		{"log", old.Log == new.Log},
-	} {
-		if !key.same {
-			names = append(names, key.name)
+	before, after := reflect.ValueOf(old).Elem(), reflect.ValueOf(new).Elem()
+	for i := range before.NumField() {
+		name := before.Type().Field(i).Tag.Get("toml")
+		if !takesNoStart(name) && !reflect.DeepEqual(before.Field(i).Interface(), after.Field(i).Interface()) {
+			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// takesNoStart says what a running gateway takes over, or never reads.
+func takesNoStart(name string) bool {
+	switch name {
+	case "domains", "postmaster", "seal", "tls":
+		return true
+	case "store": // for new accounts, and the command that adds one reads the file itself
+		return true
+	}
+	return false
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"net"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -80,24 +82,61 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// Every key of the configuration either is one that Reload takes over, or is named as
+// one that takes a start: whoever adds a key cannot forget to say which.
 func TestNeedStart(t *testing.T) {
 	t.Parallel()
-	for want, change := range map[string]func(*config.Config){
-		"":         func(c *config.Config) { c.Domains, c.Postmaster, c.Seal.Subject, c.Store.Quota = nil, "x", "keep", 1 },
-		"hostname": func(c *config.Config) { c.Hostname = "x" },
-		"data_dir": func(c *config.Config) { c.DataDir = "x" },
-		"keys_dir": func(c *config.Config) { c.KeysDir = "x" },
-		"smtp":     func(c *config.Config) { c.SMTP.MessageRate++ },
-		"imap":     func(c *config.Config) { c.IMAP.Listen = "" },
-		"http":     func(c *config.Config) { c.HTTP.Listen = "" },
-		"dns":      func(c *config.Config) { c.DNS.Servers = []string{"::1"} },
-		"log":      func(c *config.Config) { c.Log.Level = "debug" },
-	} {
-		c := config.Default()
-		change(c)
-		if got := strings.Join(needStart(config.Default(), c), " "); got != want {
-			t.Errorf("%q, want %q", got, want)
+	reloaded := []string{"domains", "postmaster", "seal", "tls", "store"}
+	if got := needStart(config.Default(), config.Default()); len(got) > 0 {
+		t.Errorf("nothing differs, but %v", got)
+	}
+	shape := reflect.TypeFor[config.Config]()
+	fields := 0
+	for i := range shape.NumField() {
+		name := shape.Field(i).Tag.Get("toml")
+		for _, path := range leaves(shape.Field(i).Type, []int{i}) {
+			fields++
+			c := config.Default()
+			alter(t, reflect.ValueOf(c).Elem().FieldByIndex(path))
+			want := name
+			if slices.Contains(reloaded, name) {
+				want = ""
+			}
+			if got := strings.Join(needStart(config.Default(), c), " "); got != want {
+				t.Errorf("%s: %q, want %q", shape.FieldByIndex(path).Name, got, want)
+			}
 		}
+	}
+	if fields < 40 {
+		t.Errorf("only %d fields were walked", fields)
+	}
+}
+
+// leaves are the paths to all fields below t that are no structures.
+func leaves(t reflect.Type, path []int) (all [][]int) {
+	if t.Kind() != reflect.Struct {
+		return [][]int{path}
+	}
+	for i := range t.NumField() {
+		all = append(all, leaves(t.Field(i).Type, append(slices.Clone(path), i))...)
+	}
+	return all
+}
+
+// alter gives a field another value.
+func alter(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(v.String() + "x")
+	case reflect.Bool:
+		v.SetBool(!v.Bool())
+	case reflect.Int, reflect.Int64:
+		v.SetInt(v.Int() + 1)
+	case reflect.Slice:
+		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
+	default:
+		t.Fatalf("no other value for a %v", v.Type())
 	}
 }
 

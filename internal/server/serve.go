@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -37,6 +38,7 @@ type Running struct {
 	Addrs Addrs
 
 	gateway *Gateway
+	lock    *os.File // of the data directory; nobody else serves it
 	tls     certificates
 	users   *auth.Authenticator // one for all front ends: failures count together
 	stop    context.CancelFunc
@@ -54,7 +56,7 @@ func ServeFile(ctx context.Context, path string, logTo io.Writer) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	if err := noCoreDumps(); err != nil {
+	if err := guardMemory(); err != nil {
 		return err
 	}
 	cfg, err := config.Load(path)
@@ -100,13 +102,17 @@ func NewLogger(cfg *config.Config, w io.Writer) (*slog.Logger, error) {
 func (g *Gateway) Start(ctx context.Context) (*Running, error) {
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &Running{gateway: g, stop: cancel, stopping: serving.Done()}
-	err := r.tls.load(g.Config.TLS)
+	err := r.lockData()
+	if err == nil {
+		err = r.tls.load(g.Config.TLS)
+	}
 	if err == nil {
 		err = r.listen(serving)
 	}
 	if err != nil {
 		cancel()
 		r.ended.Wait()
+		_ = r.lock.Close()
 		return nil, err
 	}
 	r.run("watch", func() error { g.watch(serving); return nil })
@@ -122,6 +128,22 @@ func (g *Gateway) Start(ctx context.Context) (*Running, error) {
 	r.run("expiry", func() error { g.warnOwners(serving); return nil })
 	g.Log.Info("serving", telemetry.KeyDomain, g.Config.Hostname)
 	return r, nil
+}
+
+// errLocked says that another process serves the data.
+var errLocked = errors.New("another postern serve is using it")
+
+// lockData keeps a second process from serving the same data: sessions of the one would
+// not see what changes in the other, and both would keep house. Commands take no lock.
+func (r *Running) lockData() (err error) {
+	r.lock, err = lock(filepath.Join(r.gateway.Config.DataDir, "serve.lock"))
+	if errors.Is(err, errLocked) {
+		return fmt.Errorf("data directory %s: %w: stop that one first", r.gateway.Config.DataDir, errLocked)
+	}
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
 }
 
 // endpoint is one configured port.
@@ -237,6 +259,7 @@ func (r *Running) Stop() error {
 	r.stop()
 	r.ended.Wait()
 	err := r.gateway.Close()
+	_ = r.lock.Close()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return errors.Join(r.failed, err)

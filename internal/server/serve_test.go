@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"postern/internal/config"
+	"postern/internal/telemetry"
 )
 
 // get asks the health port.
@@ -307,5 +308,37 @@ func TestServeFile(t *testing.T) {
 		if err := ServeFile(t.Context(), file, log); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// Two processes on one data directory would not see each other's changes, and tidy up
+// behind each other. Commands go on beside the one that serves.
+func TestOneServesTheData(t *testing.T) {
+	t.Parallel()
+	c := newConfig(t)
+	_, first, _ := serve(t, c)
+	g, err := Open(t.Context(), c, telemetry.Discard())
+	if err != nil {
+		t.Fatalf("a command beside the server: %v", err)
+	}
+	defer g.Close()
+	if r, err := g.Start(t.Context()); err == nil || !strings.Contains(err.Error(), c.DataDir+": another postern serve is using it") {
+		if r != nil {
+			r.Stop()
+		}
+		t.Fatalf("a second server: %v", err)
+	}
+	if err := send(first, "", owner, hello); err != nil {
+		t.Errorf("the first server after that: %v", err)
+	}
+	if err := first.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := g.Start(t.Context())
+	if err != nil {
+		t.Fatalf("after the first has stopped: %v", err)
+	}
+	if err := r.Stop(); err != nil {
+		t.Error(err)
 	}
 }

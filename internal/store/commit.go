@@ -30,7 +30,7 @@ func (e *AccountError) Unwrap() error { return e.Err }
 // Errors: ErrUnprotected, for a copy that nobody decided may rest here or whose
 // class claims another protection than it has; ErrOverQuota, within an
 // *AccountError (copies that replace held ones are always let in: their mail was
-// accepted); ErrNotFound for an account, a mailbox (or one of somebody else) or a
+// accepted; with Overshoot, one batch may cross the quota); ErrNotFound for an account, a mailbox (or one of somebody else) or a
 // held copy to be released; ErrKeyword; ErrInvalid for a message that contradicts
 // itself; ErrDiskFull.
 func (s *Store) Commit(ctx context.Context, b Batch) ([]Placed, error) {
@@ -237,8 +237,11 @@ func (t *tx) checkQuota(p *commitPlan, released []heldRow) error {
 		if err != nil {
 			return &AccountError{id, err}
 		}
-		// Written so that no sum can overflow.
-		if a.quota > 0 && octets > 0 && octets > a.quota-a.used {
+		room := a.quota - a.used // written so that no sum can overflow
+		if p.Overshoot && room > 0 {
+			continue
+		}
+		if a.quota > 0 && octets > 0 && octets > room {
 			return &AccountError{id, ErrOverQuota}
 		}
 	}

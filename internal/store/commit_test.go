@@ -179,6 +179,11 @@ func testQuota(t *testing.T, s *Store) {
 	if mailbox(t, s, b, "INBOX").Messages != 0 {
 		t.Error("a part of the batch was committed")
 	}
+	// Overshoot is for one batch: it needs some room, and leaves none.
+	c := newAccount(t, s, "carol@example.org")
+	noError(t, s.SetQuota(ctx, c.ID, 1))
+	noError(t, second(s.Commit(ctx, Batch{Deliveries: []Delivery{delivery(s, c)}, Overshoot: true})))
+	wantError(t, second(s.Commit(ctx, Batch{Deliveries: []Delivery{delivery(s, c)}, Overshoot: true})), ErrOverQuota)
 	// A copy shares the row: it costs nothing, and the octets are free only when
 	// the last one goes.
 	copied, err := s.Copy(ctx, place.Mailbox, []Range{{1, 1}}, place.Mailbox)

@@ -14,6 +14,11 @@ var (
 	ErrClosed = errors.New("store is closed")
 	// ErrNewer: the database was written by a later version of the program.
 	ErrNewer = errors.New("database is newer than this program")
+	// ErrAccess: the user that runs this may not read and write the database, or make
+	// files beside it.
+	ErrAccess = errors.New("no permission to read and write the database")
+	// ErrDamaged: the file is no database, or one that was damaged.
+	ErrDamaged = errors.New("the file is not a database, or is damaged")
 	// ErrName: a mailbox cannot have this name.
 	ErrName = errors.New("mailbox name is not allowed")
 	// ErrKeyword: a keyword is no atom, is too long, or is one too many.

@@ -39,13 +39,18 @@ func migrate(c *session, d dialect, now time.Time, log *slog.Logger) error {
 		c.exec("ROLLBACK")
 		return fmt.Errorf("commit migration: %w", err)
 	}
-	log.Info("schema", "from", from, "to", schemaVersion)
+	log.Info("schema changed", "old_version", from, "new_version", schemaVersion)
 	return nil
 }
 
 func migrateAll(c *session, d dialect, now time.Time) (from int, err error) {
 	if err := c.script(versionTable); err != nil {
 		return 0, fmt.Errorf("create version table: %w", err)
+	}
+	// A file that cannot be written opens all the same: better to say so here than to
+	// every sender.
+	if _, err := c.exec(`UPDATE schema_version SET applied = 0 WHERE version < 0`); err != nil {
+		return 0, fmt.Errorf("write: %w", err)
 	}
 	err = c.get([]any{&from}, `SELECT COALESCE(MAX(version), 0) FROM schema_version`)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"time"
@@ -35,8 +36,8 @@ type Store struct {
 }
 
 // Open opens the database, creates it if there is none, and brings its schema up
-// to date. Several processes may have it open at once. A database that a later
-// version of the program has written is refused with ErrNewer.
+// to date. Several processes may have it open at once. A database that cannot be
+// used is refused, with what to do about it: ErrNewer, ErrAccess, ErrDamaged.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -44,9 +45,30 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	s, err := open(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("database %s: %w%s", o.Path, err, remedy(err))
+	}
+	return s, nil
+}
+
+// remedy is what somebody can do who reads that a database cannot be opened.
+func remedy(err error) string {
+	switch {
+	case errors.Is(err, ErrNewer):
+		return ": run that version of the program, or a later one"
+	case errors.Is(err, ErrAccess), errors.Is(err, fs.ErrPermission):
+		return ": run this as the user that the server runs as, and make that user the owner of the file, of those beside it and of their directory"
+	case errors.Is(err, ErrDamaged):
+		return ": put a backup in its place"
+	}
+	return ""
+}
+
+func open(ctx context.Context, o Options) (*Store, error) {
 	path, err := createSQLite(o.Path)
 	if err != nil {
-		return nil, fmt.Errorf("create database: %w", err)
+		return nil, fmt.Errorf("create: %w", err)
 	}
 	s := &Store{dialect: sqliteDialect(), now: o.Now, log: o.Log, ids: idMaker{now: o.Now}}
 	openWriter := func(ctx context.Context) (*session, error) {
@@ -54,7 +76,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	w, err := openPatiently(ctx, openWriter)
 	if err != nil {
-		return nil, fmt.Errorf("open database: %w", err)
+		return nil, fmt.Errorf("open: %w", err)
 	}
 	if err := migrate(w, s.dialect, s.now(), s.log); err != nil {
 		w.close()

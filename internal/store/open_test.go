@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,16 +70,58 @@ func TestOpenRefuses(t *testing.T) {
 	noError(t, s.Close())
 	_, err := Open(ctx, Options{Path: path})
 	wantError(t, err, ErrNewer)
-	if !strings.Contains(err.Error(), fmt.Sprint("version ", schemaVersion+1)) {
+	if !strings.Contains(err.Error(), fmt.Sprint("version ", schemaVersion+1)) ||
+		!strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "run that version") {
 		t.Errorf("error is %v", err)
 	}
 	_, err = Open(ctx, Options{Path: filepath.Join(dir, "none", "postern.db")})
 	wantError(t, err, os.ErrNotExist)
 	garbage := filepath.Join(dir, "garbage.db")
 	noError(t, os.WriteFile(garbage, []byte(strings.Repeat("not a database ", 100)), 0o600))
-	if _, err = Open(ctx, Options{Path: garbage}); err == nil {
-		t.Error("garbage was opened")
+	_, err = Open(ctx, Options{Path: garbage})
+	wantError(t, err, ErrDamaged)
+	if !strings.Contains(err.Error(), garbage) || !strings.Contains(err.Error(), "put a backup in its place") {
+		t.Errorf("error is %v", err)
 	}
+}
+
+// Who may not read the database is told whose matter it is, whatever it is that stands
+// in the way.
+func TestOpenWithoutPermission(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "postern.db")
+	noError(t, openFile(t, path).Close())
+	noError(t, os.Chmod(filepath.Dir(dir), 0o755)) // somebody else gets as far as this
+	for name, modes := range map[string][2]os.FileMode{
+		"file":           {0o755, 0o600},
+		"file read-only": {0o777, 0o444},
+		"directory":      {0o700, 0o600},
+	} {
+		noError(t, os.Chmod(dir, modes[0]))
+		noError(t, os.Chmod(path, modes[1]))
+		err := openAsNobody(t, path)
+		for _, want := range []string{path, "permission", "run this as the user that the server runs as"} {
+			if !strings.Contains(err, want) {
+				t.Errorf("%s: no %q in %q", name, want, err)
+			}
+		}
+	}
+}
+
+// openAsNobody opens a database as a user that owns nothing, and returns the error.
+func openAsNobody(t *testing.T, path string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become somebody else")
+	}
+	cmd, out := startChild(t, path, 0, storeChild+"_UID=65534")
+	text, err := io.ReadAll(out)
+	noError(t, err)
+	if err := cmd.Wait(); err == nil {
+		t.Errorf("it was opened")
+	}
+	return string(text)
 }
 
 // TestPragmas is what durability rests on.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -20,8 +21,12 @@ import (
 func TestMain(m *testing.M) {
 	if path := os.Getenv(storeChild); path != "" {
 		n, _ := strconv.Atoi(os.Getenv(storeChild + "_COUNT"))
-		if err := child(path, n); err != nil {
-			fmt.Fprintln(os.Stderr, err)
+		err := become(os.Getenv(storeChild + "_UID"))
+		if err == nil {
+			err = child(path, n)
+		}
+		if err != nil {
+			fmt.Println("!", err)
 			os.Exit(1)
 		}
 		return
@@ -31,12 +36,24 @@ func TestMain(m *testing.M) {
 
 const storeChild = "POSTERN_STORE_TEST_CHILD"
 
-func startChild(t *testing.T, path string, count int) (*exec.Cmd, io.Reader) {
+// become makes this process another user's, if one is named.
+func become(uid string) error {
+	if uid == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(uid)
+	if err != nil {
+		return err
+	}
+	return syscall.Setuid(n)
+}
+
+func startChild(t *testing.T, path string, count int, env ...string) (*exec.Cmd, io.Reader) {
 	t.Helper()
 	exe, err := os.Executable()
 	noError(t, err)
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), storeChild+"="+path, fmt.Sprintf("%s_COUNT=%d", storeChild, count))
+	cmd.Env = append(append(os.Environ(), storeChild+"="+path, fmt.Sprintf("%s_COUNT=%d", storeChild, count)), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	noError(t, err)

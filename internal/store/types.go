@@ -235,6 +235,9 @@ type Batch struct {
 	// Replaced are recipients of the queue whose Held copy Deliveries or Outgoing replace.
 	Replaced []ID
 	Audit    []Audit
+	// Overshoot lets an account whose quota is not used up yet go over it with this
+	// batch: its recipient was accepted, and must not refuse the others' mail.
+	Overshoot bool
 }
 
 // Placed says where a delivery went.

@@ -7,6 +7,8 @@ const (
 	KeyID = "id"
 	// KeyError is an error's text.
 	KeyError = "error"
+	// KeyStack is where a panic happened.
+	KeyStack = "stack"
 	// KeyPart is the room that speaks: "smtpd", "store" and so on.
 	KeyPart = "part"
 	// KeyListener is the local name of a listener: "mx", "submission", "imaps".

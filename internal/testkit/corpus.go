@@ -36,8 +36,8 @@ const (
 	corpusSize = 200
 )
 
-// Corpus returns at least 200 different messages: real ones where they lie on this
-// machine, and generated ones, which are the same at each call except for the
+// Corpus returns at least 200 different messages: those of other projects' tests where
+// they lie on this machine, and generated ones, which are the same at each call except for the
 // signatures in some. If there are fewer, it ends the test as Parts does.
 func Corpus(t testing.TB) []Message {
 	t.Helper()
