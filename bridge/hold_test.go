@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"encoding/base64"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +135,74 @@ func TestEncryptedMailIsPassedThrough(t *testing.T) {
 	f.mustSend(fake, "alice@here.test")
 	if m := f.stored("alice@here.test", "INBOX")[2]; m.Class != store.ClassSealed {
 		t.Errorf("a false claim was believed: %s", m.Class)
+	}
+}
+
+// clientForms are the bodies and their media types that programs put around armor.
+func clientForms(armor string) map[string]string {
+	const typ = `Content-Type: multipart/encrypted; protocol="application/pgp-encrypted"; boundary=b` + "\r\n"
+	control := "--b\r\nContent-Type: application/pgp-encrypted\r\n"
+	headers := func(lines string) string {
+		return strings.Replace(armor, "-----BEGIN PGP MESSAGE-----\r\n", "-----BEGIN PGP MESSAGE-----\r\n"+lines, 1)
+	}
+	return map[string]string{
+		"Thunderbird": typ + "\r\nThis is an OpenPGP/MIME encrypted message (RFC 4880 and 3156)\r\n" + control +
+			"Content-Description: PGP/MIME version identification\r\n\r\nVersion: 1\r\n\r\n--b\r\n" +
+			"Content-Type: application/octet-stream; name=\"encrypted.asc\"\r\nContent-Description: OpenPGP encrypted message\r\n" +
+			"Content-Disposition: inline; filename=\"encrypted.asc\"\r\n\r\n" + armor + "\r\n--b--\r\n",
+		"Mutt": typ + "Content-Disposition: inline\r\n\r\n\r\n" + control + "Content-Disposition: attachment\r\n\r\nVersion: 1\r\n\r\n--b\r\n" +
+			"Content-Type: application/octet-stream\r\nContent-Disposition: attachment; filename=\"msg.asc\"\r\n\r\n" + armor + "\r\n--b--\r\n",
+		"KMail": typ + "Content-Transfer-Encoding: 7Bit\r\n\r\nThis is a multi-part message in MIME format.\r\n\r\n" + control +
+			"Content-Disposition: attachment\r\nContent-Transfer-Encoding: 7Bit\r\n\r\nVersion: 1\r\n--b\r\n" +
+			"Content-Type: application/octet-stream\r\nContent-Disposition: inline; filename=\"msg.asc\"\r\nContent-Transfer-Encoding: 7Bit\r\n\r\n" +
+			headers("Version: GnuPG v2\r\n") + "\r\n--b--\r\n\r\n",
+		"Delta Chat": typ + "\r\n\r\n" + control + "Content-Description: PGP/MIME version identification\r\nContent-Transfer-Encoding: 7bit\r\n\r\n" +
+			"Version: 1\r\n\r\n--b\r\nContent-Type: application/octet-stream; name=\"encrypted.asc\"\r\n" +
+			"Content-Description: OpenPGP encrypted message\r\nContent-Disposition: inline; filename=\"encrypted.asc\";\r\n" +
+			"Content-Transfer-Encoding: 7bit\r\n\r\n" + armor + "\r\n--b--\r\n",
+		"Proton": typ + "\r\nThis is an OpenPGP/MIME encrypted message (RFC 4880 and 3156)\r\n" + control +
+			"Content-Description: PGP/MIME version identification\r\n\r\nVersion: 1\r\n\r\n--b\r\n" +
+			"Content-Type: application/octet-stream; name=\"encrypted.asc\"\r\n\r\n" +
+			headers("Version: ProtonMail\r\nComment: https://protonmail.com\r\n") + "\r\n--b--",
+		"Mailvelope": typ + "\r\n" + control + "Content-Description: PGP/MIME Versions Identification\r\n\r\nVersion: 1\r\n\r\n--b\r\n" +
+			"Content-Type: application/octet-stream; name=encrypted.asc\r\n\r\n" +
+			headers("Version: Mailvelope v5.2.0\r\nComment: https://mailvelope.com\r\n") + "--b--\r\n",
+		"Python": typ + "MIME-Version: 1.0\r\n\r\n" + control + "MIME-Version: 1.0\r\n\r\nVersion: 1\r\n--b\r\n" +
+			"Content-Type: application/octet-stream\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: base64\r\n\r\n" +
+			base64.StdEncoding.EncodeToString([]byte(armor)) + "\r\n--b--\r\n",
+	}
+}
+
+// TestCiphertextStandsAlone: what clients send encrypted is stored as it came; with one
+// line of clear text anywhere in its body it is a mail in clear, and is sealed.
+func TestCiphertextStandsAlone(t *testing.T) {
+	f := newFixture(t)
+	f.account("alice@here.test", true)
+	f.mustSend(plainMail, "alice@here.test")
+	sealed := string(f.stored("alice@here.test", "INBOX")[0].raw)
+	from := strings.Index(sealed, "-----BEGIN PGP MESSAGE-----")
+	_, tail, _ := strings.Cut(sealed[from:], "-----END PGP MESSAGE-----\r\n")
+	armor := sealed[from : len(sealed)-len(tail)]
+	var want []store.Class
+	var sent []string
+	send := func(class store.Class, mail string) {
+		f.mustSend(mail, "alice@here.test")
+		want, sent = append(want, class), append(sent, mail)
+	}
+	const head = "From: bob@there.test\r\nTo: alice@here.test\r\nSubject: ...\r\n"
+	for name, form := range clientForms(armor) {
+		send(store.ClassEncrypted, head+form)
+		body := strings.Index(form, "\r\n\r\n") + 4
+		for at := body; at <= len(form); at++ {
+			if at == body || form[at-1] == '\n' {
+				send(store.ClassSealed, head+form[:at]+"Dear Alice, in clear: "+name+"\r\n"+form[at:])
+			}
+		}
+	}
+	for i, m := range f.stored("alice@here.test", "INBOX")[1:] {
+		if m.Class != want[i] {
+			t.Errorf("class %s instead of %s:\n%s", m.Class, want[i], sent[i])
+		}
 	}
 }
 

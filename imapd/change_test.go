@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"postern/internal/mail"
+	"postern/internal/store"
 )
 
 func TestStore(t *testing.T) {
@@ -120,6 +122,7 @@ func TestAppend(t *testing.T) {
 	c.ok("NOOP")
 	for err, want := range map[error]string{
 		mail.ErrOverQuota: "NO [OVERQUOTA]", mail.ErrTooBig: "NO [TOOBIG]", mail.ErrStorageFull: "NO [UNAVAILABLE]",
+		mail.Refuse(452, "4.2.2", "full"): "NO [OVERQUOTA]", store.ErrOverQuota: "NO [OVERQUOTA]", store.ErrDiskFull: "NO [UNAVAILABLE] insufficient storage",
 		mail.ErrNUL: "NO [CANNOT]", errors.New("secret path /var/lib"): "NO [UNAVAILABLE]",
 	} {
 		e.accept.mu.Lock()
@@ -127,6 +130,44 @@ func TestAppend(t *testing.T) {
 		e.accept.mu.Unlock()
 		if _, tagged := c.do("APPEND Sent {3+}\r\nabc"); !strings.HasPrefix(tagged, want) || strings.Contains(tagged, "/var") {
 			t.Errorf("%v: %s", err, tagged)
+		}
+	}
+}
+
+// fullStore is a store whose changes fail.
+type fullStore struct {
+	Store
+	err error
+}
+
+func (s fullStore) Copy(context.Context, store.ID, []store.Range, store.ID) (store.Copied, error) {
+	return store.Copied{}, fmt.Errorf("copy: %w", s.err)
+}
+
+func (s fullStore) Move(context.Context, store.ID, []store.Range, store.ID) (store.Copied, error) {
+	return store.Copied{}, fmt.Errorf("move: %w", s.err)
+}
+
+func (s fullStore) CreateMailbox(context.Context, store.ID, store.NewMailbox) (store.Mailbox, error) {
+	return store.Mailbox{}, fmt.Errorf("create: %w", s.err)
+}
+
+// A full disk is temporary and the operator's; a used up quota is the user's (RFC 5530 3).
+func TestFull(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]string{
+		store.ErrOverQuota: "NO [OVERQUOTA] quota is used up",
+		fmt.Errorf("%w: /var/lib", store.ErrDiskFull): "NO [UNAVAILABLE] insufficient storage, try again later",
+		fmt.Errorf("%w: /var/lib", store.ErrIO):       "NO [UNAVAILABLE] local error, try again later",
+	} {
+		e := newEnv(t, func(o *Options) { o.Store = fullStore{o.Store, err} })
+		e.deliver("INBOX", simple("x"))
+		c := e.selected("INBOX")
+		for _, command := range []string{"COPY 1 Sent", "MOVE 1 Sent", "CREATE x"} {
+			c.fails(want, "%s", command)
+		}
+		if failed := strings.Contains(e.logs.String(), "imap command failed"); failed == (err == store.ErrOverQuota) {
+			t.Errorf("%v: log: %s", err, e.logs)
 		}
 	}
 }

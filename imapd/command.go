@@ -22,6 +22,8 @@ const (
 	// maxSkip is how much of a refused line or literal is read and thrown away
 	// before the connection is given up.
 	maxSkip = 1 << 20
+	// keptHead and keptTail are what is kept of a line that is too long.
+	keptHead, keptTail = 2 * maxTag, 32
 	// maxSASL is the length of one line of a SASL exchange; the engine's buffer
 	// ends there.
 	maxSASL = 4000
@@ -33,6 +35,7 @@ var (
 	errLineBare       = errors.New("NUL, or CR without LF, in a command")
 	errQuote          = errors.New("quoted string does not end on its line")
 	errLiteralHeader  = errors.New("bad literal")
+	errLiteralLost    = errors.New("command is too long, and nobody knows where its literal ends")
 	errLiteralTooLong = errors.New("literals are limited to 4096 octets here")
 	errTag            = errors.New("bad tag or no command")
 )
@@ -100,10 +103,9 @@ func readLine(r *bufio.Reader, limit int) ([]byte, error) {
 
 // ends cuts the middle out of a line that is too long anyway.
 func ends(line []byte) []byte {
-	const head, tail = 2 * maxTag, maxTail
-	if len(line) > head+tail {
-		n := copy(line[head:], line[len(line)-tail:])
-		line = line[:head+n]
+	if len(line) > keptHead+keptTail {
+		n := copy(line[keptHead:], line[len(line)-keptTail:])
+		line = line[:keptHead+n]
 	}
 	return line
 }
@@ -151,6 +153,14 @@ func announced(line []byte) (lineLiteral, error) {
 		return lineLiteral{}, errLiteralHeader
 	}
 	return l, nil
+}
+
+// lostLiteral says whether a line of which readLine kept only the two ends announces a
+// literal whose size is not known for sure: its header must lie in the part that was kept
+// of the line's end, behind quotes that are closed.
+func lostLiteral(line []byte, l lineLiteral) bool {
+	n := len(line)
+	return n > 0 && line[n-1] == '}' && (!l.present || l.at < keptHead && n >= keptHead)
 }
 
 // parseNumber reads a number64 of digits only.

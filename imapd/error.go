@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-sasl"
@@ -65,6 +66,7 @@ var (
 	errAuthorization   = refusal(imap.ResponseCodeAuthorizationFailed, "nobody may act for somebody else")
 	errTooManyLogins   = refusal(imap.ResponseCodeLimit, "too many connections of this account")
 	errSASL            = error(&errorText{imap.StatusResponseTypeBad, "", "malformed response"})
+	errOverQuota       = refusal(imap.ResponseCodeOverQuota, "quota is used up")
 	errEmptyMessage    = refusal(imap.ResponseCodeCannot, "a message cannot be empty")
 )
 
@@ -76,6 +78,7 @@ func (s *session) response(what string, err error) error {
 	if err == nil {
 		return nil
 	}
+	s.checkAccount() // the engine polls only behind what succeeded
 	var (
 		ready  *imap.Error
 		fixed  *errorText
@@ -94,31 +97,43 @@ func (s *session) response(what string, err error) error {
 			s.log.Warn("imap command deferred", telemetry.KeyCommand, what, telemetry.KeyError, err)
 		}
 		return no(deliveryCode(refuse), refuse.Text)
-	case errors.Is(err, store.ErrOverQuota):
-		return no(imap.ResponseCodeOverQuota, "quota is used up")
-	case errors.Is(err, store.ErrNotFound):
-		return s.response(what, errNoMailbox)
-	case errors.Is(err, store.ErrExists):
-		return s.response(what, errMailboxExists)
-	case errors.Is(err, store.ErrNotEmpty):
-		return s.response(what, errChildren)
-	case errors.Is(err, store.ErrName):
-		return s.response(what, errMailboxName)
-	case errors.Is(err, store.ErrKeyword):
-		return s.response(what, errKeyword)
-	case errors.Is(err, store.ErrExhausted):
-		return s.response(what, errExhausted)
+	case errors.As(storeRefusal(err), &fixed):
+		return status(fixed.typ, fixed.code, fixed.text)
 	case errors.Is(err, context.Canceled):
 		return no(imap.ResponseCodeUnavailable, "server is shutting down")
 	}
 	s.log.Error("imap command failed", telemetry.KeyCommand, what, telemetry.KeyError, err)
+	if errors.Is(err, store.ErrDiskFull) {
+		return no(imap.ResponseCodeUnavailable, mail.ErrStorageFull.Text)
+	}
 	return no(imap.ResponseCodeUnavailable, "local error, try again later")
+}
+
+// storeRefusal is what a client is told of an error of the store that is not a failure.
+func storeRefusal(err error) error {
+	switch {
+	case errors.Is(err, store.ErrOverQuota):
+		return errOverQuota
+	case errors.Is(err, store.ErrNotFound):
+		return errNoMailbox
+	case errors.Is(err, store.ErrExists):
+		return errMailboxExists
+	case errors.Is(err, store.ErrNotEmpty):
+		return errChildren
+	case errors.Is(err, store.ErrName):
+		return errMailboxName
+	case errors.Is(err, store.ErrKeyword):
+		return errKeyword
+	case errors.Is(err, store.ErrExhausted):
+		return errExhausted
+	}
+	return nil
 }
 
 // deliveryCode finds the response code for a refusal of the one door.
 func deliveryCode(e *mail.Error) imap.ResponseCode {
 	switch {
-	case e.Enhanced == mail.ErrOverQuota.Enhanced:
+	case strings.HasSuffix(e.Enhanced, ".2.2"): // RFC 3463: mailbox full, for good or for now
 		return imap.ResponseCodeOverQuota
 	case e.Enhanced == mail.ErrTooBig.Enhanced:
 		return imap.ResponseCodeTooBig

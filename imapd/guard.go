@@ -188,8 +188,11 @@ func (g *guard) readCommand() (*command, error) {
 			return nil, err
 		}
 		l, lineErr := checkLine(line)
-		if err == nil {
+		switch {
+		case err == nil:
 			err = lineErr
+		case lostLiteral(line, l):
+			err = errLiteralLost
 		}
 		if first {
 			var nameErr error
@@ -245,7 +248,7 @@ func (g *guard) refuse(cmd *command, l lineLiteral, err error) error {
 	code := ""
 	switch err {
 	case errTag, errLineBare, errQuote, errLiteralHeader:
-	case errLineTooLong, errLiteralTooLong:
+	case errLineTooLong, errLiteralTooLong, errLiteralLost:
 		code = "[TOOBIG] "
 	default:
 		return err
@@ -257,7 +260,7 @@ func (g *guard) refuse(cmd *command, l lineLiteral, err error) error {
 	g.say(tag + " BAD " + code + err.Error() + "\r\n")
 	g.bad++
 	switch {
-	case err == errLineBare || err == errQuote || err == errLiteralHeader:
+	case err == errLineBare || err == errQuote || err == errLiteralHeader || err == errLiteralLost:
 		return g.bye("Protocol error")
 	case l.present && !l.sync:
 		if err := g.skip(l.size); err != nil {

@@ -182,12 +182,63 @@ func TestUnframeableInputEndsConnection(t *testing.T) {
 		"a CREATE \"pw\r\nb CREATE pwned\"\r\n",
 		"a CREATE {99999999999999999999+}\r\nb CREATE pwned\r\n",
 		"a CREATE {-1+}\r\nb CREATE pwned\r\n",
+		"a CREATE {99999999999999999999}\r\nb CREATE pwned\r\n",
+		"a CREATE {9223372036854775808}\r\nb CREATE pwned\r\n",
+		"a CREATE {abc}\r\nb CREATE pwned\r\n",
+		"a CREATE {-1}\r\nb CREATE pwned\r\n",
+		"a CREATE {+1}\r\nb CREATE pwned\r\n",
+		"a CREATE {}\r\nb CREATE pwned\r\n",
+		"a CREATE {+}\r\nb CREATE pwned\r\n",
+		"a CREATE {13 }\r\nb CREATE pwned\r\n",
+		"a CREATE {13-}\r\nb CREATE pwned\r\n",
+		"a APPEND INBOX {abc}\r\nb CREATE pwned\r\n",
+		"a APPEND INBOX (\\Seen) {99999999999999999999+}\r\nb CREATE pwned\r\n",
+		"a APPEND INBOX UTF8 (~{abc+}\r\nb CREATE pwned\r\n",
+		"a {abc+}\r\nb CREATE pwned\r\n",
+		"a FROBNICATE {abc+}\r\nb CREATE pwned\r\n",
+		"a LOGIN {4+}\r\nuser {abc+}\r\nb CREATE pwned\r\n",
+		// A line too long to be kept: how its quotes lie is not known.
+		"a SEARCH " + strings.Repeat("ALL ", maxCommand/4) + "SUBJECT {abc+}\r\nb CREATE pwned\r\n",
+		"a SEARCH " + strings.Repeat("ALL ", maxCommand/4) + "SUBJECT {99999999999999999999+}\r\nb CREATE pwned\r\n",
+		"a SEARCH SUBJECT \"x" + strings.Repeat("x", 2*maxCommand) + "\" " + strings.Repeat("ALL ", 20) + "SUBJECT {17+}\r\nb CREATE pwned\r\n \r\n",
+		"a SEARCH " + strings.Repeat("ALL ", maxCommand) + "SUBJECT {" + strings.Repeat("0", 40) + "17+}\r\nb CREATE pwned\r\n \r\n",
+		"a SEARCH SUBJECT {" + strings.Repeat("0", maxCommand) + "17+}\r\nb CREATE pwned\r\n \r\n",
+		// The rest of a command that is refused already.
+		"a SELECT {5000+}\r\n" + strings.Repeat("x", 5000) + " {abc+}\r\nb CREATE pwned\r\n",
+		"a SELECT {5000+}\r\n" + strings.Repeat("x", 5000) + strings.Repeat(" ", maxCommand) + "{abc+}\r\nb CREATE pwned\r\n",
 	} {
 		c := e.login()
 		c.send(in)
 		left := c.ends()
-		if !strings.Contains(left, "a BAD") || strings.Contains(left, "b OK") {
-			t.Errorf("%q: %q", in, left)
+		if !strings.Contains(left, "a BAD") || !strings.Contains(left, "* BYE") || strings.Contains(left, "b OK") {
+			t.Errorf("%.80q: %q", in, left)
+		}
+	}
+	for _, l := range e.login().ok(`LIST "" *`) {
+		if strings.Contains(l, "pwned") {
+			t.Error("what followed was executed")
+		}
+	}
+}
+
+// A line that is too long is refused alone where its literal can be told from commands.
+func TestLongLineWithLiteral(t *testing.T) {
+	t.Parallel()
+	c := newEnv(t, nil).login()
+	for _, in := range []string{
+		"SEARCH " + strings.Repeat("ALL ", maxCommand) + "SUBJECT {17+}\r\nb CREATE pwned\r\n ",
+		"SELECT {5000+}\r\n" + strings.Repeat("x", 5000) + strings.Repeat(" ALL", maxCommand) + " {17+}\r\nb CREATE pwned\r\n ",
+		"SEARCH {x} " + strings.Repeat("ALL ", maxCommand),
+	} {
+		tag := c.start("%s", in)
+		if other, tagged := c.until(tag); !strings.HasPrefix(tagged, "BAD [TOOBIG]") || len(other) > 0 {
+			t.Errorf("%.80q: %q %q", in, other, tagged)
+		}
+		c.ok("NOOP")
+	}
+	for _, l := range c.ok(`LIST "" *`) {
+		if strings.Contains(l, "pwned") {
+			t.Error("literal was executed")
 		}
 	}
 }

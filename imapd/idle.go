@@ -6,27 +6,35 @@ import (
 	"github.com/emersion/go-imap/v2/imapserver"
 )
 
-const (
-	// idlePause is the least time between two looks at a mailbox, so that a flood
-	// of deliveries costs each watcher a bounded share of a core.
-	idlePause = 20 * time.Millisecond
-	// idleCheck is how often a mailbox is looked at although nobody said that it
-	// changed: wake-ups may be lost (package cluster).
-	idleCheck = time.Minute
-)
+// idlePause is the least time between two looks at a mailbox, so that a flood
+// of deliveries costs each watcher a bounded share of a core.
+const idlePause = 20 * time.Millisecond
 
 // Idle implements imapserver.Session (RFC 9051 6.3.13).
 func (s *session) Idle(w *imapserver.UpdateWriter, stop <-chan struct{}) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.view == nil {
-		select {
-		case <-stop:
-		case <-s.ctx.Done():
-		}
+		s.await(stop)
 		return nil
 	}
 	return s.watch(w, stop)
+}
+
+// await is watch where no mailbox is selected.
+func (s *session) await(stop <-chan struct{}) {
+	check := time.NewTicker(s.server.o.IdleCheck)
+	defer check.Stop()
+	for {
+		s.checkAccount()
+		select {
+		case <-stop:
+			return
+		case <-s.ctx.Done():
+			return
+		case <-check.C:
+		}
+	}
 }
 
 // watch reports changes until stop. The watch begins before the first look: what
@@ -35,7 +43,7 @@ func (s *session) Idle(w *imapserver.UpdateWriter, stop <-chan struct{}) error {
 func (s *session) watch(w updates, stop <-chan struct{}) error {
 	woken, end := s.server.o.Cluster.Watch(s.mailbox.Topic())
 	defer end()
-	check := time.NewTicker(idleCheck)
+	check := time.NewTicker(s.server.o.IdleCheck)
 	defer check.Stop()
 	for {
 		s.guard.cork()

@@ -21,18 +21,19 @@ func (g *guard) skip(n int64) error {
 	return err
 }
 
-// skipTail throws away the rest of a refused command behind a literal.
+// skipTail throws away the rest of a refused command behind a literal. Where its end
+// cannot be told, the connection ends.
 func (g *guard) skipTail() error {
 	for {
 		line, err := g.line(maxCommand, false)
-		if err == errLineTooLong {
-			return nil
-		}
-		if err != nil {
+		if err != nil && err != errLineTooLong {
 			return err
 		}
-		l, err := checkLine(line)
-		if err != nil || !l.present || l.sync {
+		l, lineErr := checkLine(line)
+		switch {
+		case err == nil && lineErr != nil, err != nil && lostLiteral(line, l):
+			return g.bye("Protocol error")
+		case !l.present || l.sync:
 			return nil
 		}
 		if err := g.skip(l.size); err != nil {

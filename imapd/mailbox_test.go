@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 
@@ -207,6 +208,55 @@ func TestDeletedUnderSession(t *testing.T) {
 	if left := c.ends(); !strings.HasPrefix(left, "* BYE") {
 		t.Errorf("%q", left)
 	}
+}
+
+// The sessions of an account that is removed end with a BYE: what watches within its
+// interval or when woken, all others with their next command, whatever becomes of that.
+func TestAccountRemovedUnderSession(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t, func(o *Options) { o.IdleCheck = 20 * time.Millisecond; o.Limits.PerAccount = 100 })
+	e.deliver("INBOX", simple("x"))
+	inbox := e.mailbox("INBOX")
+	idle := map[string]*client{"no mailbox": e.login(), "a mailbox": e.selected("INBOX")}
+	for _, c := range idle {
+		c.start("IDLE")
+		c.line()
+	}
+	outside, inside := map[string]*client{}, map[string]*client{}
+	for _, command := range []string{"NOOP", `LIST "" *`, "STATUS INBOX (MESSAGES)", "SELECT INBOX", "CREATE x", "DELETE Sent",
+		"RENAME Sent x", "SUBSCRIBE Sent", "UNSUBSCRIBE Sent", "APPEND Sent {3+}\r\nabc", "IDLE"} {
+		outside[command] = e.login()
+	}
+	for _, command := range []string{"NOOP", "FETCH 1 BODY[]", `STORE 1 +FLAGS (\Seen)`, "COPY 1 Sent", "MOVE 1 Sent", "EXPUNGE",
+		"SEARCH ALL", "CLOSE", "UNSELECT", `LIST "" *`, "APPEND Sent {3+}\r\nabc", "SELECT Sent", "IDLE"} {
+		inside[command] = e.selected("INBOX")
+	}
+	if err := e.store.RemoveAccount(t.Context(), e.account.ID); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range idle {
+		if left := c.ends(); !strings.HasPrefix(left, "* BYE Account was removed") {
+			t.Errorf("IDLE with %s: %q", name, left)
+		}
+	}
+	// Somebody else gets the address: nothing of theirs is to be seen.
+	old := e.account.ID
+	e.openAccount()
+	if e.account.ID == old || e.mailbox("INBOX").ID == inbox.ID {
+		t.Fatal("it is the same account")
+	}
+	for _, clients := range []map[string]*client{outside, inside} {
+		for command, c := range clients {
+			c.start("%s", command)
+			if left := c.ends(); !strings.Contains(left, "* BYE Account was removed\r\n") {
+				t.Errorf("%s: %q", command, left)
+			}
+		}
+	}
+	if stored, _ := e.accept.appends(); stored != 0 {
+		t.Errorf("%d messages stored", stored)
+	}
+	e.login().ok("SELECT INBOX")
 }
 
 func TestMatchName(t *testing.T) {

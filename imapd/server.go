@@ -26,6 +26,7 @@ import (
 // Store is what this package needs of the store; *store.Store is one.
 type Store interface {
 	AccountByAddress(ctx context.Context, key string) (store.Account, error)
+	Account(ctx context.Context, id store.ID) (store.Account, error)
 	Mailboxes(ctx context.Context, account store.ID) ([]store.Mailbox, error)
 	MailboxByName(ctx context.Context, account store.ID, name string) (store.Mailbox, error)
 	CreateMailbox(ctx context.Context, account store.ID, m store.NewMailbox) (store.Mailbox, error)
@@ -92,7 +93,11 @@ type Options struct {
 	// NewID names an APPEND in logs and trace fields.
 	NewID  func() string
 	Limits Limits
-	Now    func() time.Time // nil: time.Now
+	// IdleCheck is how often a session in IDLE looks for changes although nobody said
+	// that there are any: wake-ups may be lost (package cluster), and the removal of an
+	// account sends none. Default 1 min.
+	IdleCheck time.Duration
+	Now       func() time.Time // nil: time.Now
 	// Metrics counts connections, commands and logins; nil counts nothing.
 	Metrics *telemetry.Metrics
 	Log     *slog.Logger // nil: none
@@ -122,6 +127,9 @@ func New(o Options) *Server {
 	}
 	if o.MaxSize <= 0 {
 		o.MaxSize = 50 << 20
+	}
+	if o.IdleCheck <= 0 {
+		o.IdleCheck = time.Minute
 	}
 	o.MaxSize = min(o.MaxSize, math.MaxUint32)
 	o.Limits = o.Limits.withDefaults()

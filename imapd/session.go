@@ -79,9 +79,21 @@ func (s *session) Poll(w *imapserver.UpdateWriter, allowExpunge bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.view == nil {
+		s.checkAccount()
 		return nil
 	}
 	return s.update(w, allowExpunge)
+}
+
+// checkAccount ends the session when the account has been removed: its mailboxes are
+// gone, and its address may be somebody else's by now.
+func (s *session) checkAccount() {
+	if !s.loggedIn {
+		return
+	}
+	if _, err := s.server.o.Store.Account(s.ctx, s.account.ID); errors.Is(err, store.ErrNotFound) {
+		s.guard.dismiss("Account was removed")
+	}
 }
 
 // update brings the client's view up to date. The error ends the connection: the
@@ -90,6 +102,7 @@ func (s *session) update(w updates, expunge bool) error {
 	now, err := s.server.o.Store.View(s.ctx, s.mailbox)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
+		s.checkAccount() // its farewell comes first
 		// RFC 2180 3.3: another session has deleted the mailbox.
 		s.guard.dismiss("Mailbox was deleted")
 		return nil

@@ -33,6 +33,7 @@ func badInputs() map[string]func(*testing.T) {
 		"empty-message":       func(t *testing.T) { passes(t, "") },
 		"chunk-faults":        chunkFaults,
 		"chunk-long-lines":    chunkLongLines,
+		"chunk-absurd-size":   chunkAbsurdSize,
 		"starttls-injection":  startTLSInjection,
 		"early-talker":        earlyTalker,
 		"panic":               panics,
@@ -304,6 +305,49 @@ func chunkFaults(t *testing.T) {
 	c.want("250 2.0.0 2 octets")
 	c.want("550 5.5.2")
 	c.closed()
+}
+
+// chunkAbsurdSize: a chunk that nobody will read to its end is refused at once, before any
+// of it has come, wherever it stands, and nothing behind it is a command.
+func chunkAbsurdSize(t *testing.T) {
+	const behind = "\r\nRSET\r\nMAIL FROM:<evil@example.net>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nx\r\n.\r\n"
+	for _, tt := range []struct{ size, want string }{
+		{"99999999999999999999", "552 5.3.4"},     // does not fit into 64 bits
+		{"999999999999999999999999", "501 5.5.4"}, // nor into any
+		{"9223372036854775807", "552 5.3.4"},      // just fits
+		{"2001", "552 5.3.4"},                     // over twice the limit
+		{"-1", "501 5.5.4"}, {"0x10", "501 5.5.4"}, {"", "501 5.5.4"},
+	} {
+		for _, last := range []string{"", " LAST"} {
+			r := start(t, Options{MaxSize: 1000})
+			c := r.ready(t)
+			c.do("BDAT "+tt.size+last+behind, tt.want)
+			c.closed()
+
+			c = r.ready(t)
+			c.envelope("b")
+			c.do("BDAT "+tt.size+last, tt.want)
+			c.send(behind)
+			c.closed()
+
+			c = r.ready(t)
+			c.envelope("b")
+			c.send("BDAT 3\r\nx\r\nBDAT " + tt.size + last + behind)
+			c.want("250 2.0.0 3 octets")
+			c.want(tt.want)
+			c.closed()
+			if all := r.all(); len(all) > 0 {
+				t.Errorf("%s: stored %q", tt.size, all[0].body)
+			}
+		}
+	}
+	// One that is only somewhat too large is read and refused, and all goes on.
+	r := start(t, Options{MaxSize: 1000})
+	c := r.ready(t)
+	c.envelope("b")
+	c.send("BDAT 2000 LAST\r\n" + strings.Repeat("x", 1998) + "\r\nNOOP\r\n")
+	c.want("552 5.3.4")
+	c.want("250 2.0.0 OK")
 }
 
 func chunkLongLines(t *testing.T) {

@@ -16,6 +16,23 @@ var errAborted = errors.New("client gave up the message")
 // chunk ends and the next command begins.
 var errChunkSyntax = mail.Refuse(501, "5.5.4", "syntax: BDAT size [LAST]")
 
+// errChunkSize ends the connection: a chunk that is never wanted would have to be read
+// to its end before the next command.
+var errChunkSize = mail.Refuse(552, "5.3.4", "chunk is far larger than the messages this server accepts")
+
+// checkChunk says whether a chunk of which the argument of BDAT speaks can be read, if
+// only to throw it away. Its error ends the connection.
+func (c *conn) checkChunk(arg []byte) (size int64, last bool, e *mail.Error) {
+	size, last, ok := parseChunk(arg)
+	switch {
+	case !ok:
+		return 0, false, errChunkSyntax
+	case size > 2*c.MaxSize:
+		return 0, false, errChunkSize
+	}
+	return size, last, nil
+}
+
 // parseChunk reads the argument of BDAT (RFC 3030 2).
 func parseChunk(arg []byte) (size int64, last, ok bool) {
 	number, rest, more := strings.Cut(string(arg), " ")
@@ -29,10 +46,10 @@ func parseChunk(arg []byte) (size int64, last, ok bool) {
 // bdat does the first BDAT of a message; the following ones are read by the
 // chunkReader. It also does those that come when they must not.
 func (c *conn) bdat(arg []byte) {
-	size, last, ok := parseChunk(arg)
-	if !ok {
+	size, last, e := c.checkChunk(arg)
+	if e != nil {
 		c.end = endRead
-		c.faultErr(errChunkSyntax)
+		c.faultErr(e)
 		return
 	}
 	if !c.receivable() {
@@ -44,10 +61,6 @@ func (c *conn) bdat(arg []byte) {
 
 // skipChunk reads a chunk that nobody wants. The reply is already given.
 func (c *conn) skipChunk(size int64) {
-	if size > 2*c.MaxSize {
-		c.end = endRead
-		return
-	}
 	for size > 0 && c.end == endNot {
 		n := min(int64(len(c.in.bytes())), size)
 		c.in.skip(int(n))
@@ -129,9 +142,9 @@ func (r *chunkReader) nextChunk() error {
 		verb, arg := splitVerb(line)
 		switch string(verb) {
 		case "BDAT":
-			size, last, ok := parseChunk(arg)
-			if !ok {
-				return errChunkSyntax
+			size, last, e := c.checkChunk(arg)
+			if e != nil {
+				return e
 			}
 			c.in.grow() // looking for the command may have given it back
 			r.size, r.left, r.last = size, size, last

@@ -70,6 +70,7 @@
 //	chunk-faults            bare CR, LF or NUL in a chunk          550 5.5.2 or 5.6.0, closed
 //	chunk-order             BDAT out of order                      503 5.5.1, the chunk is skipped
 //	chunk-bad-size          BDAT without a readable size           501 5.5.4, closed
+//	chunk-absurd-size       a chunk over twice the limit           552 5.3.4 at once, closed
 //	chunk-long-lines        a chunk without any LF                 accepted
 //	oversize-declared       SIZE over the limit                    552 5.3.4 to MAIL
 //	oversize-data           content over the limit                 552 5.3.4 at its end, connection goes on

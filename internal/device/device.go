@@ -51,10 +51,11 @@ func NewKey(address string, now time.Time) (*Key, error) {
 
 // Opened is a message that was opened.
 type Opened struct {
-	// Original is the message as it arrived at the gateway, octet by octet.
+	// Original is the message as it arrived at the gateway, octet by octet. If
+	// Signature is Malformed, it lacks the fields that claim to be a gateway's.
 	Original []byte
 	// Provenance is the gateway's statement; nil if there is none, as in mail that
-	// the sender encrypted.
+	// the sender encrypted, or none that can be read.
 	Provenance *message.Provenance
 	// Signature says what the check of the statement gave.
 	Signature Verdict
@@ -70,6 +71,7 @@ const (
 	NoStatement Verdict = "none"              // there is no statement
 	Altered     Verdict = "content differs"   // the content is not what the statement says
 	Forged      Verdict = "signature invalid" // not signed by the given gateway key
+	Malformed   Verdict = "malformed"         // something claims to be a statement, and is none
 )
 
 // ErrNotEncrypted says that there is nothing to open.
@@ -131,7 +133,12 @@ func decrypt(raw []byte, key *pgp.SecretKey) ([]byte, error) {
 func examine(payload []byte, gateway ed25519.PublicKey) (*Opened, error) {
 	restored, err := message.Restore(bytes.NewReader(payload))
 	if err != nil {
-		// Not sealed by a gateway, or altered so much that it is no statement at all.
+		// Not sealed by a gateway, or altered so much that the statement cannot be
+		// read; the second must not look like the first.
+		rest, claimed := message.DropClaims(payload)
+		if claimed {
+			return &Opened{Original: rest, Signature: Malformed}, nil
+		}
 		return &Opened{Original: payload, Signature: NoStatement}, nil
 	}
 	original, err := io.ReadAll(restored.Reader())

@@ -21,6 +21,7 @@ func TestOpen(t *testing.T) {
 	alteredHeader := bytes.Replace(intact, []byte("Tonight"), []byte("Tomorro"), 1)
 	forged := bytes.Replace(intact, []byte("spf=pass"), []byte("spf=fail"), 1)
 	broken := bytes.Replace(intact, []byte("sig="), []byte("gis="), 1)
+	claim := func(field string) []byte { return []byte(field + "\r\n" + original) }
 	for name, row := range map[string]struct {
 		payload []byte
 		gateway []byte
@@ -35,7 +36,14 @@ func TestOpen(t *testing.T) {
 		"altered, not checked":   {payload: altered, want: Altered, text: "noonday!", fails: true},
 		"altered header field":   {payload: alteredHeader, gateway: g.pem, want: Altered, text: "Tomorro", fails: true},
 		"altered statement":      {payload: forged, gateway: g.pem, want: Forged, fails: true},
-		"statement not readable": {payload: broken, gateway: g.pem, want: NoStatement, text: "midnight"},
+		"statement not readable": {payload: broken, gateway: g.pem, want: Malformed, fails: true, text: "midnight"},
+		"statement, no version":  {payload: bytes.Replace(intact, []byte("v=1;"), []byte("v=2;"), 1), want: Malformed, fails: true, text: "midnight"},
+		"statement not first":    {payload: append([]byte("X: y\r\n"), intact...), gateway: g.pem, want: Malformed, fails: true, text: "X: y\r\nFrom: Bob"},
+		"statement misnamed":     {payload: claim("postern-arrived: v=1"), want: Malformed, fails: true},
+		"statement, no colon":    {payload: claim("Postern-Arrival v=1"), want: Malformed, fails: true},
+		"statement, folded":      {payload: claim("Postern-Arrival:\r\n v=1;\r\n id=x"), want: Malformed, fails: true},
+		"nothing but statement":  {payload: []byte("Postern-Arrival: v=1\n\nat midnight"), want: Malformed, fails: true, text: "\nat midnight"},
+		"statement in the body":  {payload: []byte(original + "Postern-Arrival: v=1\r\n"), want: NoStatement, text: "Postern-Arrival: v=1"},
 		"no statement":           {payload: []byte(original), gateway: g.pem, want: NoStatement},
 		"no statement, no key":   {payload: []byte(original), want: NoStatement},
 		"nothing inside":         {payload: []byte("\r\n"), want: NoStatement, text: "\r\n"},
@@ -46,8 +54,11 @@ func TestOpen(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if o.Signature != row.want || (o.Provenance == nil) != (row.want == NoStatement) {
+			if o.Signature != row.want || (o.Provenance == nil) != (row.want == NoStatement || row.want == Malformed) {
 				t.Errorf("%q, provenance %v", o.Signature, o.Provenance)
+			}
+			if row.want == Malformed && strings.Contains(strings.ToLower(string(o.Original)), "postern-") {
+				t.Errorf("what must not be trusted is left in:\n%s", o.Original)
 			}
 			if row.text == "" && string(o.Original) != original || !strings.Contains(string(o.Original), row.text) {
 				t.Errorf("original:\n%s", o.Original)

@@ -56,6 +56,8 @@ func (o *Opened) statement() string {
 	switch o.Signature {
 	case NoStatement:
 		return "no gateway states how this message arrived: it was encrypted before it came to one, or by other means"
+	case Malformed:
+		return "what claims to be a gateway's statement is damaged or was tampered with: do not trust it, it is left out"
 	case Altered:
 		return "the gateway's statement is about another content: do not trust it"
 	case Forged:
@@ -98,10 +100,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	return err
 }
 
-// Err is an error if there is a statement and it must not be trusted.
+// Err is an error if there is a statement, or what claims to be one, and it must not be
+// trusted.
 func (o *Opened) Err() error {
 	switch o.Signature {
-	case Altered, Forged:
+	case Altered, Forged, Malformed:
 		return fmt.Errorf("provenance: %s", o.Signature)
 	}
 	return nil

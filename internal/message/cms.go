@@ -14,6 +14,7 @@ var ErrCMS = errors.New("not a CMS object")
 // ASN.1 tags (X.690 8.1.2) as they stand in the identifier octet.
 const (
 	tagInteger  = 0x02
+	tagOctets   = 0x04
 	tagOID      = 0x06
 	tagSequence = 0x30
 	tagSet      = 0x31
@@ -21,12 +22,22 @@ const (
 	constructed = 0x20
 )
 
-// maxBERDepth bounds the nesting of values that are passed over.
-const maxBERDepth = 32
+const (
+	// maxBERDepth bounds the nesting of values that are passed over.
+	maxBERDepth = 32
+	// The values that are in clear beside the ciphertext, in octets: the sender's
+	// certificates, one recipient's information, all attributes together, and
+	// whatever else there is one of.
+	maxOriginator = 64 << 10
+	maxRecipient  = 16 << 10
+	maxAttributes = 2 << 10
+	maxSmall      = 512
+)
 
 // InspectCMS reads a CMS object (RFC 5652) in DER or BER and reports whether it
 // is encrypted: EnvelopedData or AuthEnvelopedData (RFC 5083) with at least one
-// RecipientInfo and encrypted content, and nothing behind it. Signed, digested,
+// RecipientInfo and encrypted content, nothing behind it, and no more beside it than
+// these need. Signed, digested,
 // compressed and any other content, EncryptedData without recipients included,
 // gives false. It reads everything and keeps nothing; that only the key's owner
 // can tell ciphertext from noise is beyond it.
@@ -43,14 +54,14 @@ func InspectCMS(r io.Reader) (encrypted bool, err error) {
 	d.expect(data, tagInteger) // version
 	v := d.next(data)
 	if v.tag == tagContext0 { // originatorInfo
-		d.skip(v, 0)
+		d.skipShort(v, maxOriginator)
 		v = d.next(data)
 	}
 	d.recipients(v)
 	d.encryptedContent(data)
-	d.rest(data)
-	d.rest(content)
-	d.rest(info)
+	d.attributes(data)
+	d.leave(content)
+	d.leave(info)
 	d.trailer()
 	if d.err != nil {
 		return false, d.err
@@ -155,8 +166,20 @@ func (d *berReader) enter(in value, tag byte) value {
 	return v
 }
 
-// expect passes over a value that must have this tag.
-func (d *berReader) expect(in value, tag byte) { d.skip(d.enter(in, tag), 0) }
+// expect passes over a small value that must have this tag.
+func (d *berReader) expect(in value, tag byte) { d.skipShort(d.enter(in, tag), maxSmall) }
+
+// skipShort passes over the content of v, which must not be longer than limit.
+func (d *berReader) skipShort(v value, limit int64) {
+	from := d.off
+	if v.end-from > limit { // not to read what is refused anyway
+		d.fail()
+		return
+	}
+	if d.skip(v, 0); d.off-from > limit {
+		d.fail()
+	}
+}
 
 // skip passes over the content of v.
 func (d *berReader) skip(v value, depth int) {
@@ -181,10 +204,24 @@ func (d *berReader) skip(v value, depth int) {
 	}
 }
 
-// rest passes over what is left of a value that was entered.
-func (d *berReader) rest(v value) {
-	for d.more(v) {
-		d.skip(d.next(v), 0)
+// leave makes sure that nothing is left of a value that was entered.
+func (d *berReader) leave(v value) {
+	if d.more(v) {
+		d.fail()
+	}
+}
+
+// attributes reads what may follow the encrypted content: authenticated attributes and
+// the MAC of AuthEnvelopedData, attributes that are not protected (RFC 5652 6.1, RFC 5083 2.1).
+func (d *berReader) attributes(in value) {
+	from := d.off
+	for d.more(in) {
+		v := d.next(in)
+		if v.tag != tagOctets && v.tag != tagContext0+1 && v.tag != tagContext0+2 {
+			d.fail()
+			return
+		}
+		d.skipShort(v, maxAttributes-(d.off-from))
 	}
 }
 
@@ -216,7 +253,7 @@ func (d *berReader) recipients(set value) {
 			d.fail()
 			return
 		}
-		d.skip(r, 0)
+		d.skipShort(r, maxRecipient)
 		n++
 	}
 	if n == 0 {
@@ -235,7 +272,7 @@ func (d *berReader) encryptedContent(in value) {
 		return
 	}
 	d.skip(v, 0)
-	d.rest(info)
+	d.leave(info)
 }
 
 // trailer accepts line ends and padding behind the object, and nothing else.

@@ -37,11 +37,16 @@ func (c Candidate) Reader(r io.ReaderAt) io.Reader {
 	return Decode(c.TransferEncoding, body)
 }
 
-// maxAround is how many octets of its body an encrypted message may have in clear
-// around the ciphertext: boundaries, the parts' header fields, "Version: 1", the
-// line that clients write as preamble. A message with more is one with a clear
-// text, and gets sealed as such.
-const maxAround = 2048
+// Limits on what an encrypted message may have in clear around the ciphertext, in
+// octets. A message with more is one with a clear text, and gets sealed as such.
+const (
+	// maxAround is for all of the body but the ciphertext.
+	maxAround = 2048
+	// maxPartHeader is for the header section of one part.
+	maxPartHeader = 500
+	// maxPreamble is for the line that programs write before the first part.
+	maxPreamble = 200
+)
 
 // FindEncrypted looks at the top level of a message, whose structure is top, for
 // PGP/MIME of exactly the form of RFC 3156 4 or for S/MIME. Nothing nested, inline
@@ -62,7 +67,8 @@ func FindEncrypted(top *Part, r io.ReaderAt) (c Candidate, ok bool, err error) {
 	return Candidate{}, false, nil
 }
 
-// pgpStructure checks the two parts of RFC 3156 4.
+// pgpStructure checks the two parts of RFC 3156 4, and that nothing else is there in
+// which a clear text could stand.
 func pgpStructure(top *Part, r io.ReaderAt) (bool, error) {
 	protocol, _ := top.Params.Get("protocol")
 	if !strings.EqualFold(protocol, "application/pgp-encrypted") || len(top.Children) != 2 {
@@ -73,17 +79,53 @@ func pgpStructure(top *Part, r io.ReaderAt) (bool, error) {
 		top.Size()-data.Size() > maxAround {
 		return false, nil
 	}
-	body := make([]byte, control.Size())
-	if n, err := r.ReadAt(body, control.BodyStart); err != nil && n < len(body) {
-		return false, fmt.Errorf("read part: %w", err)
+	var err error
+	read := func(from, to int64) []byte {
+		b := make([]byte, to-from)
+		if n, failed := r.ReadAt(b, from); failed != nil && n < len(b) && err == nil {
+			err = fmt.Errorf("read part: %w", failed)
+		}
+		return b
 	}
-	// "Version: 1" is all there is to the control part.
-	version := false
-	for _, line := range bytes.Split(body, []byte("\n")) {
-		name, value, _ := strings.Cut(string(line), ":")
-		if strings.EqualFold(strings.TrimSpace(name), "Version") && strings.TrimSpace(value) == "1" {
-			version = true
+	ok := knownPreamble(read(top.BodyStart, control.HeaderStart)) &&
+		plainPartHeader(read(control.HeaderStart, control.BodyStart)) &&
+		onlyVersion(read(control.BodyStart, control.BodyEnd)) &&
+		plainPartHeader(read(data.HeaderStart, data.BodyStart)) &&
+		onlyDelimiter(read(data.BodyEnd, top.BodyEnd))
+	return ok && err == nil, err
+}
+
+// knownPreamble accepts what lies before the first part, its delimiter included: nothing,
+// or the one line that programs write for readers without MIME ("This is an OpenPGP/MIME
+// encrypted message (RFC 4880 and 3156)", "This is a multi-part message in MIME format.").
+func knownPreamble(b []byte) bool {
+	b = bytes.TrimSpace(b)
+	text := bytes.TrimSpace(b[:bytes.LastIndexByte(b, '\n')+1])
+	return len(text) == 0 ||
+		len(text) <= maxPreamble && bytes.HasPrefix(text, []byte("This is a")) && bytes.IndexByte(text, '\n') < 0
+}
+
+// plainPartHeader accepts a part's header section that says what the part is.
+func plainPartHeader(b []byte) bool {
+	h, _, err := ParseHeaderLimit(b, maxPartHeader)
+	if err != nil {
+		return false
+	}
+	for _, f := range h.Fields {
+		// Python's library gives every part a MIME-Version.
+		if !hasPrefixFold(f.Name, "Content-") && !(f.Is("MIME-Version") && f.Value() == "1.0") {
+			return false
 		}
 	}
-	return version, nil
+	return true
 }
+
+// onlyVersion accepts the content of the control part: "Version: 1" and white space.
+func onlyVersion(b []byte) bool {
+	name, value, _ := strings.Cut(string(b), ":")
+	return strings.EqualFold(strings.TrimSpace(name), "Version") && strings.TrimSpace(value) == "1"
+}
+
+// onlyDelimiter accepts what lies behind the last part: the closing delimiter, which may
+// be missing, and an epilogue of white space.
+func onlyDelimiter(b []byte) bool { return bytes.IndexByte(bytes.TrimSpace(b), '\n') < 0 }

@@ -99,6 +99,22 @@ func TestInspectCMS(t *testing.T) {
 			"nested deep":       {with(func(o *cmsObject) { o.before = append(o.before, nest(40)) }), false, ErrCMS},
 			"empty content":     {with(func(o *cmsObject) { o.inner = wrap(tagSequence, oid(7, 1), alg, der(0x80)) }), false, ErrCMS},
 			"no version":        {with(func(o *cmsObject) { o.before = nil }), false, ErrCMS},
+			"attributes": {with(func(o *cmsObject) {
+				o.kind, o.after = oid(9, 16, 1, 23), slices.Concat(wrap(0xa1, alg), der(4, make([]byte, 16)), wrap(0xa2, alg))
+			}), true, nil},
+			"long attributes":    {with(func(o *cmsObject) { o.after = wrap(0xa1, der(4, make([]byte, maxAttributes))) }), false, ErrCMS},
+			"many attributes":    {with(func(o *cmsObject) { o.after = bytes.Repeat(wrap(0xa1, der(4, make([]byte, 500))), 5) }), false, ErrCMS},
+			"text for attribute": {with(func(o *cmsObject) { o.after = der(12, []byte("clear text")) }), false, ErrCMS},
+			"text behind content": {with(func(o *cmsObject) {
+				o.inner = wrap(tagSequence, oid(7, 1), alg, der(0x80, []byte("xx")), der(12, []byte("clear text")))
+			}), false, ErrCMS},
+			"text behind data": {wrap(tagSequence, oid(7, 3), wrap(tagContext0, wrap(tagSequence, version, enveloped(wrap).recipients, enveloped(wrap).inner), der(12, []byte("clear text")))), false, ErrCMS},
+			"text behind all":  {wrap(tagSequence, oid(7, 3), wrap(tagContext0, wrap(tagSequence, version, enveloped(wrap).recipients, enveloped(wrap).inner)), der(12, []byte("clear text"))), false, ErrCMS},
+			"long version":     {with(func(o *cmsObject) { o.before[0] = der(tagInteger, make([]byte, maxSmall+1)) }), false, ErrCMS},
+			"long recipient":   {with(func(o *cmsObject) { o.recipients = wrap(tagSet, wrap(tagSequence, der(4, make([]byte, maxRecipient)))) }), false, ErrCMS},
+			"long originator": {with(func(o *cmsObject) {
+				o.before = append(o.before, wrap(tagContext0, der(4, make([]byte, maxOriginator))))
+			}), false, ErrCMS},
 			"clear text behind": {append(with(func(*cmsObject) {}), "Hello Bob"...), false, ErrCMS},
 		} {
 			got, err := InspectCMS(iotest.OneByteReader(bytes.NewReader(tc.in)))
@@ -133,9 +149,11 @@ func FuzzInspectCMS(f *testing.F) {
 	})
 }
 
+const preamble = "This is an OpenPGP/MIME encrypted message (RFC 4880 and 3156)\n"
+
 const pgpMIME = `Content-Type: multipart/encrypted; protocol="application/pgp-encrypted"; boundary=b
 
-preamble
+This is an OpenPGP/MIME encrypted message (RFC 4880 and 3156)
 --b
 Content-Type: application/pgp-encrypted
 
@@ -167,10 +185,31 @@ func TestFindEncrypted(t *testing.T) {
 		"wrong second":     {"application/octet-stream", "text/plain", false},
 		"three parts":      {"--b--", "--b\n\nthree\n--b--", false},
 		"one part":         {"Content-Type: application/octet-stream; name=encrypted.asc\nContent-Transfer-Encoding: 7bit\n\n-----BEGIN PGP MESSAGE-----\n", "", true},
-		"text in preamble": {"preamble", strings.Repeat("clear text\n", 300), false},
-		"text in control":  {"Version: 1", "Version: 1\n" + strings.Repeat("clear text\n", 300), false},
-		"text in epilogue": {"--b--\n", "--b--\n" + strings.Repeat("clear text\n", 300), false},
-		"text in fields":   {"; name=encrypted.asc", "\nX: " + strings.Repeat("clear text ", 300), false},
+		"no preamble":      {preamble, "", true},
+		"MIME preamble":    {preamble, "\n \nThis is a multi-part message in MIME format.\n\n", true},
+		"no blank line":    {"boundary=b\n\n" + preamble, "boundary=b\n\n", true},
+		"no end":           {"\n--b--\n", "", true},
+		"blanks behind":    {"--b--\n", "--b-- \n \n\n", true},
+		"blanks":           {"Version: 1", "\nVersion: 1 \n\n", true},
+		"MIME-Version":     {"Content-Transfer", "MIME-Version: 1.0\nContent-Transfer", true},
+		"fields":           {"; name=encrypted.asc", "\ncontent-description: OpenPGP encrypted message\nContent-Disposition: inline;\n filename=\"encrypted.asc\"\nContent-ID: <1@example.org>", true},
+		"preamble":         {preamble, "Hello Bob\n", false},
+		"two lines":        {preamble, preamble + "Hello Bob\n", false},
+		"two lines, blank": {preamble, preamble + "\nHello Bob\n", false},
+		"long line":        {preamble, "This is a " + strings.Repeat("clear text", 20) + "\n", false},
+		"epilogue":         {"--b--\n", "--b--\nHello Bob\n", false},
+		"epilogue, no LF":  {"--b--\n", "--b--\n\n.", false},
+		"two versions":     {"Version: 1", "Version: 1\nVersion: 1", false},
+		"control text":     {"Version: 1", "Version: 1\nHello Bob", false},
+		"control text 2":   {"Version: 1", "Hello Bob\nVersion: 1", false},
+		"control text 3":   {"Version: 1", "Version: 1 Hello", false},
+		"control field":    {"pgp-encrypted\n\nV", "pgp-encrypted\nSubject: Hello\n\nV", false},
+		"data field":       {"; name=encrypted.asc", "\nX: Hello", false},
+		"no field":         {"; name=encrypted.asc", "\nHello Bob", false},
+		"MIME-Version 2":   {"Content-Transfer", "MIME-Version: Hello\nContent-Transfer", false},
+		"long name":        {"encrypted.asc", strings.Repeat("clear text", 50), false},
+		"long description": {"pgp-encrypted\n\nV", "pgp-encrypted\nContent-Description: " + strings.Repeat("clear text\n ", 50) + "\n\nV", false},
+		"many blanks":      {"--b--\n", "--b--" + strings.Repeat("\n", 2000), false},
 	} {
 		m := crlf(strings.Replace(pgpMIME, tc.old, tc.new, 1))
 		if name == "one part" { // a second part that says nothing is not octets
@@ -184,13 +223,56 @@ func TestFindEncrypted(t *testing.T) {
 			continue
 		}
 		body, err := io.ReadAll(c.Reader(bytes.NewReader(m)))
-		if err != nil || string(body) != "-----BEGIN PGP MESSAGE-----" || c.Kind != PGPMIME || c.TransferEncoding != "7bit" {
+		if err != nil || strings.TrimSpace(string(body)) != "-----BEGIN PGP MESSAGE-----" || c.Kind != PGPMIME || c.TransferEncoding != "7bit" {
 			t.Errorf("%s: %+v %q %v", name, c, body, err)
 		}
 	}
 	m := crlf(pgpMIME)
 	if _, _, err := FindEncrypted(ScanBytes(m, Limits{}), failingReaderAt{}); !errors.Is(err, iotest.ErrTimeout) {
 		t.Errorf("failing reader: %v", err)
+	}
+}
+
+// TestFindEncryptedInsertion puts a line of clear text behind every line of the body: it
+// is found unless it becomes part of the octets, which must then prove what they are.
+func TestFindEncryptedInsertion(t *testing.T) {
+	t.Parallel()
+	m := crlf(pgpMIME)
+	body := bytes.Index(m, []byte("\r\n\r\n")) + 4
+	for at := body; at <= len(m); at++ {
+		if at > body && m[at-1] != '\n' {
+			continue
+		}
+		const clear = "clear text\r\n"
+		with := slices.Concat(m[:at], []byte(clear), m[at:])
+		r := bytes.NewReader(with)
+		c, ok, err := FindEncrypted(ScanBytes(with, Limits{}), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if inside := int64(at) >= c.Offset && int64(at) <= c.Offset+c.Length; ok && !inside {
+			t.Errorf("passes for ciphertext:\n%s", with)
+		}
+	}
+}
+
+// checkAround makes sure, in another way, that what lies around the octets of a candidate
+// says nothing.
+func checkAround(t *testing.T, top *Part, c Candidate, m []byte) {
+	t.Helper()
+	around := string(m[top.BodyStart:c.Offset]) + string(m[c.Offset+c.Length:top.BodyEnd])
+	said := 0
+	for line := range strings.Lines(around) {
+		switch line = strings.TrimRight(line, "\r\n"); {
+		case strings.TrimSpace(line) == "", strings.HasPrefix(line, "--"), isWSP(line[0]):
+		case hasPrefixFold(line, "Content-"), hasPrefixFold(line, "MIME-Version"):
+		case equalFold("version:1", strings.Join(strings.Fields(line), "")):
+		default:
+			said++
+		}
+	}
+	if said > 1 || len(around) > maxAround {
+		t.Fatalf("%d lines in clear beside the ciphertext:\n%s", said, around)
 	}
 }
 

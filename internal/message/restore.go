@@ -66,6 +66,30 @@ func (o *Original) Intact() error {
 	return nil
 }
 
+// DropClaims returns a payload that Restore did not take without the fields that only
+// a gateway writes, and whether there were any: whoever made the payload, they prove
+// nothing, and must not be taken for a statement.
+func DropClaims(payload []byte) (rest []byte, claimed bool) {
+	pos := 0
+	for pos < len(payload) {
+		eol := lineEnd(payload, pos)
+		if isBlank(payload[pos:eol]) {
+			break
+		}
+		end := foldEnd(payload, eol)
+		if hasPrefixFold(string(payload[pos:min(end, pos+len(fieldPrefix))]), fieldPrefix) {
+			claimed = true
+		} else {
+			rest = append(rest, payload[pos:end]...)
+		}
+		pos = end
+	}
+	if !claimed {
+		return payload, false
+	}
+	return append(rest, payload[pos:]...), true
+}
+
 type digestReader struct {
 	r   io.Reader
 	h   hash.Hash

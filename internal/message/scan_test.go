@@ -408,6 +408,7 @@ func gomessageLeaves(t *testing.T, m []byte) []string {
 
 func FuzzScan(f *testing.F) {
 	f.Add(ordinary(600))
+	f.Add(crlf(pgpMIME))
 	for _, s := range []string{"Content-Type: message/rfc822\n\nContent-Type: multipart/x; boundary=b\n\n--b\n--b--",
 		"Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\n\r\n--b--\r\n", "Content-Type: multipart/a;boundary=\"-\"\n\n---\n-----"} {
 		f.Add([]byte(s))
@@ -422,7 +423,9 @@ func FuzzScan(f *testing.F) {
 		if h, n, err := ParseHeader(m); err == nil && int64(n) != p.BodyStart {
 			t.Fatalf("body at %d, ParseHeader says %d of %d fields", p.BodyStart, n, len(h.Fields))
 		}
-		_, _, _ = FindEncrypted(p, bytes.NewReader(m))
+		if c, ok, err := FindEncrypted(p, bytes.NewReader(m)); err != nil || ok && c.Kind == PGPMIME {
+			checkAround(t, p, c, m)
+		}
 	})
 }
 

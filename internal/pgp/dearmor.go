@@ -14,9 +14,11 @@ var errArmor = errors.New("malformed ASCII armor")
 const (
 	// armorBuffer is the longest line read, in octets; SMTP allows 1,000.
 	armorBuffer = 8 << 10
-	// maxArmorHeaders bounds the lines between the begin line and the data, which
-	// anybody may fill with anything.
-	maxArmorHeaders = 2 << 10
+	// maxArmorHeaders bounds the lines between the begin line and the data, in octets:
+	// anybody may fill them with anything, and programs write two short ones.
+	maxArmorHeaders = 200
+	// maxBlankLines is how many empty lines are skipped before a line of armor.
+	maxBlankLines = 2 << 10
 )
 
 // armorReader gives the octets inside one armor block, line by line, holding no
@@ -63,7 +65,7 @@ func newArmorReader(r *bufio.Reader, kind string) (*armorReader, error) {
 
 // firstLine skips empty lines.
 func (a *armorReader) firstLine() ([]byte, error) {
-	for skipped := 0; skipped < maxArmorHeaders; skipped++ {
+	for skipped := 0; skipped < maxBlankLines; skipped++ {
 		line, err := a.line()
 		if err != nil || len(line) > 0 {
 			return line, err
