@@ -19,19 +19,20 @@
 //	wkd.go         Web Key Directory (draft-koch-openpgp-webkey-service)
 //	dane.go        OPENPGPKEY (RFC 7929)
 //	keyserver.go   VKS and HKP, off by default
-//	autocrypt.go   Autocrypt Level 1 peer state
+//	autocrypt.go   what mail teaches; peer.go the rules of Autocrypt Level 1, pure
 //	fetch.go       the HTTPS client of all sources; hosts.go its fairness
 //	publish.go     the HTTPS handler: WKD, HKP and VKS of our own users
 //
 // # Changes
 //
 // What becomes of a certificate that a source has now, by what is known (judge in
-// change.go, with one test for each row in change_test.go):
+// change.go; each row has a test in change_test.go or change_real_test.go):
 //
 //	known                    offered                          outcome
 //	nothing                  any                              used
 //	any                      the same octets                  nothing
 //	any                      same primary key, other form     merged, silently
+//	any                      its expired or revoked self      "lost": never clear without a word
 //	pinned                   another                          mail is held; a person decides
 //	usable                   another, weaker source           kept
 //	any                      certified by the known key       used; said

@@ -28,7 +28,7 @@ func (d *Directory) learn(ctx context.Context, key string, out together) (Answer
 	case len(out.offers) > 0:
 		change = after.offered(best(out.offers, now), out.source.Name(), out.source.Trust(), now)
 		after.row.Vanished = time.Time{}
-		after.row.FreshUntil = now.Add(shorter(foundFor, out.lifetime))
+		after.row.FreshUntil = after.freshUntil(out.lifetime, now)
 	case out.unknown != nil:
 		after.unknown(out.unknown, now)
 	default:
@@ -82,6 +82,7 @@ func (m *memory) offered(c *pgp.Certificate, source string, trust Trust, now tim
 		m.keep(now)
 		return nil
 	}
+	was := mail.Answer(m.row.Kind)
 	v := judge(knownState{certificates: m.certs, trust: Trust(m.row.Trust)}, offer{c, trust}, now)
 	change := &Change{Address: m.row.Address, Time: now, Rule: v.Rule, Source: source, Old: m.row.Fingerprint, New: c.Fingerprint()}
 	switch v.Action {
@@ -107,7 +108,26 @@ func (m *memory) offered(c *pgp.Certificate, source string, trust Trust, now tim
 		}
 	}
 	m.keep(now)
+	silent := change == nil || v.Rule == RuleSamePrimary
+	if silent && was != mail.None && mail.Answer(m.row.Kind) == mail.None {
+		// The known one has expired, or this form of it is revoked.
+		return &Change{Address: m.row.Address, Time: now, Rule: RuleLost, Source: source, Old: m.row.Fingerprint}
+	}
 	return change
+}
+
+// freshUntil is how long what a source offered is as good as new: not past the end of
+// the certificate, so that its renewal is asked for before, and not long without one
+// that can be used.
+func (m *memory) freshUntil(lifetime time.Duration, now time.Time) time.Time {
+	if mail.Answer(m.row.Kind) != mail.Found {
+		return now.Add(shorter(noneFor, lifetime))
+	}
+	until := now.Add(shorter(foundFor, lifetime))
+	if end := m.row.UsableUntil; !end.IsZero() && end.Before(until) {
+		return end
+	}
+	return until
 }
 
 // use makes c the certificate of the address.
