@@ -9,7 +9,8 @@
 //
 //	directory.go   Lookup: memory, then the store, then the sources, once for all
 //	own.go         own accounts
-//	ask.go         the sources in their order, and the other nodes of a cluster
+//	ask.go         the sources in their order
+//	nodes.go       the other nodes of a cluster
 //	learn.go       what becomes of what they said
 //	change.go      the table of changes, pure
 //	manage.go      pin, accept, reject, history: what a person says

@@ -256,21 +256,8 @@ func (d *Directory) commit(ctx context.Context, before, after memory, change *Ch
 		return Answer{}, err
 	}
 	d.remember(after.row.Address, a, epoch)
-	d.publish(ctx, after.row, change != nil)
+	d.publish(ctx, before, after, change != nil)
 	return a, nil
-}
-
-// publish puts the answer where the other nodes look, and makes them drop an older one.
-func (d *Directory) publish(ctx context.Context, row store.Known, changed bool) {
-	if d.Shared == nil {
-		return
-	}
-	if changed {
-		d.Shared.Invalidate(ctx, "answer:"+row.Address)
-	}
-	if b, err := json.Marshal(row); err == nil {
-		d.Shared.Set(ctx, "answer:"+row.Address, b, time.Until(row.FreshUntil))
-	}
 }
 
 // told says whether a person is told of a change, or only the history.

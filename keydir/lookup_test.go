@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postern/internal/mail"
+	"postern/internal/pgp"
 	"postern/internal/store"
 )
 
@@ -143,6 +144,65 @@ func TestTwoNodes(t *testing.T) {
 	one.Forget()
 	two.Forget()
 	one.want(two.Lookup(t.Context(), bob), mail.Found, other)
+}
+
+// TestTwoNodesWithStoresOfTheirOwn: what one node finds serves the other, and each
+// decides for itself what becomes of it.
+func TestTwoNodesWithStoresOfTheirOwn(t *testing.T) {
+	setUp := func(t *testing.T) (one, two *fixture, c *pgp.Certificate) {
+		cache := newFakeShared()
+		share := func(o *Options) { o.Shared = cache }
+		one, two, c = newDirectory(t, share), newDirectory(t, share), key(t, "bob@there.test").Certificate()
+		one.wkd.has("bob@there.test", c)
+		two.wkd.fails(errDown)
+		return one, two, c
+	}
+	t.Run("one look-up", func(t *testing.T) {
+		one, two, c := setUp(t)
+		one.want(one.Lookup(t.Context(), bob), mail.Found, c)
+		a := two.Lookup(t.Context(), bob)
+		two.want(a, mail.Found, c)
+		if n := two.wkd.count(); n != 0 || a.Source != "wkd" || a.Trust != Published {
+			t.Errorf("asked %d times, %s, %s", n, a.Source, a.Trust)
+		}
+		two.Forget()
+		two.want(two.Lookup(t.Context(), bob), mail.Found, c) // it is in its own store
+		two.wantRules(RuleFirst)
+	})
+	t.Run("pinned here", func(t *testing.T) {
+		one, two, c := setUp(t)
+		pinned := key(t, "bob@there.test").Certificate()
+		if err := two.Pin(t.Context(), bob, pinned); err != nil {
+			t.Fatal(err)
+		}
+		two.clock.Advance(foundFor + time.Minute)
+		one.clock.Advance(foundFor + time.Minute)
+		one.want(one.Lookup(t.Context(), bob), mail.Found, c)
+		f := two.join(bob, bob.Key())
+		<-f.done
+		two.want(two.Lookup(t.Context(), bob), mail.Unknown, nil) // held
+		two.wantRules(RuleAccepted, RulePinned)
+	})
+	t.Run("pinned there", func(t *testing.T) {
+		one, two, c := setUp(t)
+		if err := one.Pin(t.Context(), bob, c); err != nil {
+			t.Fatal(err)
+		}
+		two.want(two.Lookup(t.Context(), bob), mail.Unknown, nil) // a person decided, for the other node
+	})
+	t.Run("nothing there", func(t *testing.T) {
+		one, two, c := setUp(t)
+		one.wkd.has("bob@there.test")
+		two.peers.has("bob@there.test", c) // seen in mail to this node
+		one.want(one.Lookup(t.Context(), bob), mail.None, nil)
+		two.want(two.Lookup(t.Context(), bob), mail.Found, c)
+	})
+	t.Run("rubbish", func(t *testing.T) {
+		one, two, c := setUp(t)
+		one.want(one.Lookup(t.Context(), bob), mail.Found, c)
+		one.Shared.(*fakeShared).wipe([]byte(`{"Known":{"Address":"bob@there.test","Kind":2}}`))
+		two.want(two.Lookup(t.Context(), bob), mail.Unknown, nil)
+	})
 }
 
 // fakeShared is a shared cache whose content the test decides.
