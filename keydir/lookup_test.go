@@ -3,6 +3,8 @@ package keydir
 import (
 	"context"
 	"fmt"
+	"maps"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"postern/internal/mail"
 	"postern/internal/pgp"
 	"postern/internal/store"
+	"postern/internal/telemetry"
 )
 
 func TestOneLookupForAll(t *testing.T) {
@@ -99,6 +102,41 @@ func TestRememberedInTheStore(t *testing.T) {
 	f.want(f.Lookup(t.Context(), bob), mail.Found, c)
 	if n := f.wkd.count(); n != 1 {
 		t.Errorf("the source was asked %d times", n)
+	}
+}
+
+// TestLookupsAreCounted by who answered them, and with no address.
+func TestLookupsAreCounted(t *testing.T) {
+	m := telemetry.NewMetrics()
+	f := newDirectory(t, func(o *Options) { o.Metrics = m })
+	f.wkd.has("bob@there.test", key(t, "bob@there.test").Certificate())
+	f.Lookup(t.Context(), bob)
+	f.Lookup(t.Context(), bob)
+	f.Lookup(t.Context(), bob)
+	f.Forget()
+	f.Lookup(t.Context(), bob)
+	families, err := m.Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, family := range families {
+		for _, s := range family.Metric {
+			name := family.GetName()
+			for _, l := range s.Label {
+				name += " " + l.GetValue()
+			}
+			if strings.Contains(name, "there") {
+				t.Errorf("an address in %s", name)
+			}
+			if n := s.GetCounter().GetValue(); n > 0 && family.GetName() == "postern_keydir_lookups_total" {
+				got[name] = n
+			}
+		}
+	}
+	want := map[string]float64{"postern_keydir_lookups_total found wkd": 1, "postern_keydir_lookups_total found memory": 2, "postern_keydir_lookups_total found store": 1}
+	if !maps.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
 	}
 }
 
