@@ -118,7 +118,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 	if g.Blobs, err = blob.OpenFiles(blobsDir(cfg), blob.Options{Now: now, Log: log, Metrics: g.Metrics}); err != nil {
 		return nil, fmt.Errorf("open blobs: %w", err)
 	}
-	if g.Resolver, err = dns.New(dns.Options{Servers: nameServers(cfg.DNS), Now: now}); err != nil {
+	if g.Resolver, err = dns.New(dns.Options{Servers: orDefault(cfg.DNS.Servers), Validating: orDefault(cfg.DNS.Validating), Now: now}); err != nil {
 		return nil, fmt.Errorf("resolver: %w", err)
 	}
 	if g.Cluster, err = g.openCluster(ctx); err != nil {
@@ -135,12 +135,13 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 	return g, nil
 }
 
-// nameServers returns nil, which means the system's, where none are configured.
-func nameServers(c config.DNS) []string {
-	if len(c.Servers) == 0 {
+// orDefault returns nil, which means the system's name servers, or those of them on
+// loopback, where none are configured.
+func orDefault(servers []string) []string {
+	if len(servers) == 0 {
 		return nil
 	}
-	return c.Servers
+	return servers
 }
 
 func (g *Gateway) bridgeOptions(spool string) bridge.Options {

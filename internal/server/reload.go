@@ -2,7 +2,7 @@ package server
 
 import (
 	"fmt"
-	"slices"
+	"reflect"
 	"strings"
 
 	"postern/internal/config"
@@ -53,7 +53,9 @@ func needStart(old, new *config.Config) []string {
 		{"imap", old.IMAP == new.IMAP},
 		{"https", old.HTTPS == new.HTTPS},
 		{"http", old.HTTP == new.HTTP},
-		{"dns", old.DNS.Timeout == new.DNS.Timeout && slices.Equal(old.DNS.Servers, new.DNS.Servers)},
+		{"dns", reflect.DeepEqual(old.DNS, new.DNS)},
+		{"directory", reflect.DeepEqual(old.Directory, new.Directory)},
+		{"cluster", old.Cluster == new.Cluster},
 		{"log", old.Log == new.Log},
 	} {
 		if !key.same {

@@ -83,15 +83,17 @@ func TestReload(t *testing.T) {
 func TestNeedStart(t *testing.T) {
 	t.Parallel()
 	for want, change := range map[string]func(*config.Config){
-		"":         func(c *config.Config) { c.Domains, c.Postmaster, c.Seal.Subject, c.Store.Quota = nil, "x", "keep", 1 },
-		"hostname": func(c *config.Config) { c.Hostname = "x" },
-		"data_dir": func(c *config.Config) { c.DataDir = "x" },
-		"keys_dir": func(c *config.Config) { c.KeysDir = "x" },
-		"smtp":     func(c *config.Config) { c.SMTP.MessageRate++ },
-		"imap":     func(c *config.Config) { c.IMAP.Listen = "" },
-		"http":     func(c *config.Config) { c.HTTP.Listen = "" },
-		"dns":      func(c *config.Config) { c.DNS.Servers = []string{"::1"} },
-		"log":      func(c *config.Config) { c.Log.Level = "debug" },
+		"":          func(c *config.Config) { c.Domains, c.Postmaster, c.Seal.Subject, c.Store.Quota = nil, "x", "keep", 1 },
+		"hostname":  func(c *config.Config) { c.Hostname = "x" },
+		"data_dir":  func(c *config.Config) { c.DataDir = "x" },
+		"keys_dir":  func(c *config.Config) { c.KeysDir = "x" },
+		"smtp":      func(c *config.Config) { c.SMTP.MessageRate++ },
+		"imap":      func(c *config.Config) { c.IMAP.Listen = "" },
+		"http":      func(c *config.Config) { c.HTTP.Listen = "" },
+		"dns":       func(c *config.Config) { c.DNS.Servers = []string{"::1"} },
+		"directory": func(c *config.Config) { c.Directory.Sources = []string{"wkd"} },
+		"cluster":   func(c *config.Config) { c.Cluster.Prefix = "x" },
+		"log":       func(c *config.Config) { c.Log.Level = "debug" },
 	} {
 		c := config.Default()
 		change(c)
