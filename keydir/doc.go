@@ -18,6 +18,7 @@
 //	refresh.go     before an answer ends; expiry.go before a certificate does
 //	source.go      what a source is
 //	wkd.go         Web Key Directory (draft-koch-openpgp-webkey-service)
+//	wkddomain.go   which domains have one, and which web servers show that they do not
 //	dane.go        OPENPGPKEY (RFC 7929)
 //	keyserver.go   VKS and HKP, off by default
 //	autocrypt.go   what mail teaches; peer.go the rules of Autocrypt Level 1, pure
