@@ -1,6 +1,7 @@
 package keydir
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,8 +60,8 @@ func (d *Directory) fromNodes(ctx context.Context, key string) (Answer, bool) {
 	}
 	if own.Fingerprint == s.Known.Fingerprint && own.Candidate == "" {
 		own.Kind, own.Reason, own.Checked, own.FreshUntil = s.Known.Kind, "", s.Known.Checked, s.Known.FreshUntil
-		if a, err := d.answerOf(ctx, own); err == nil && d.stillUsable(a, now) {
-			return a, true
+		if a, err := d.answerOf(ctx, own); err == nil && a.parsed.holds(s.Certificates) {
+			return a, true // the other node has found out that these octets are usable
 		}
 	}
 	out, ok := d.foundBy(s)
@@ -70,6 +71,12 @@ func (d *Directory) fromNodes(ctx context.Context, key string) (Answer, bool) {
 	out.lifetime = s.Known.FreshUntil.Sub(now)
 	a, err := d.learn(ctx, key, out)
 	return a, err == nil
+}
+
+// holds says whether the octets of p's certificates are these. It is asked before
+// anything is read.
+func (p *parsed) holds(octets [][]byte) bool {
+	return slices.EqualFunc(p.rows, octets, func(r store.Certificate, b []byte) bool { return bytes.Equal(r.Data, b) })
 }
 
 // foundBy is what a source said to another node. What a person decided there is not
