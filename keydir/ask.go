@@ -37,6 +37,9 @@ type together struct {
 // from the sources. Whatever fails, the answer is never better than what is known.
 func (d *Directory) ask(ctx context.Context, address mail.Address, key string) Answer {
 	if d.Shared != nil {
+		if a, found := d.fromNodes(ctx, key); found {
+			return a
+		}
 		release, ok := d.lease(ctx, key)
 		if ok {
 			defer release()
