@@ -31,10 +31,31 @@ func (d *Directory) learn(ctx context.Context, key string, out together) (Answer
 		after.row.FreshUntil = after.freshUntil(out.lifetime, now)
 	case out.unknown != nil:
 		after.unknown(out.unknown, now)
+		if notAsked(out.unknown) {
+			return d.inMemory(ctx, after.row)
+		}
 	default:
 		change = after.gone(now)
 	}
 	return d.commit(ctx, before, after, change)
+}
+
+// notAsked says whether nobody was asked, because too many wait or a host failed a short
+// while ago. Then there is nothing to write down, and with thousands of such addresses
+// at once the others would wait for the disk.
+func notAsked(err error) bool {
+	var e *SourceError
+	return errors.As(err, &e) && (e.Cause == CauseBusy || e.Cause == CauseBackoff || e.Cause == CauseCancelled)
+}
+
+// inMemory remembers an answer on this node, until it starts again.
+func (d *Directory) inMemory(ctx context.Context, row store.Known) (Answer, error) {
+	epoch := d.currentEpoch()
+	a, err := d.answerOf(ctx, row)
+	if err == nil {
+		d.remember(row.Address, a, epoch)
+	}
+	return a, err
 }
 
 // memory is what the store remembers of one address, its certificates parsed.

@@ -93,6 +93,32 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
+// TestNobodyWasAsked: that there was no room to ask is remembered, and not written down.
+func TestNobodyWasAsked(t *testing.T) {
+	for _, cause := range []Cause{CauseBusy, CauseBackoff, CauseCancelled, CauseTimeout} {
+		f := newDirectory(t)
+		f.wkd.fails(unknown(cause, nil, "it failed"))
+		f.want(f.Lookup(t.Context(), bob), mail.Unknown, nil)
+		f.want(f.Lookup(t.Context(), bob), mail.Unknown, nil)
+		if n := f.wkd.count(); n != 1 {
+			t.Errorf("%s: asked %d times", cause, n)
+		}
+		_, err := f.store.Known(t.Context(), bob.Key())
+		if written := err == nil; written != (cause == CauseTimeout) {
+			t.Errorf("%s: %v", cause, err)
+		}
+	}
+	// What is known goes on, and is not forgotten either.
+	f := newDirectory(t)
+	c := key(t, "bob@there.test").Certificate()
+	f.wkd.has("bob@there.test", c)
+	f.want(f.Lookup(t.Context(), bob), mail.Found, c)
+	f.wkd.fails(unknown(CauseBusy, nil, "too many"))
+	f.want(f.again(), mail.Found, c)
+	f.Forget()
+	f.want(f.Lookup(t.Context(), bob), mail.Found, c)
+}
+
 func TestRememberedInTheStore(t *testing.T) {
 	f := newDirectory(t)
 	c := key(t, "bob@there.test").Certificate()
