@@ -103,6 +103,7 @@ func New(o Options) *Directory {
 	if o.Hosted == nil {
 		o.Hosted = func(string) bool { return false }
 	}
+	o.Store = &lanedStore{Store: o.Store}
 	return &Directory{Options: o, known: make(map[string]Answer), flights: make(map[string]*flight)}
 }
 

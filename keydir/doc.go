@@ -8,6 +8,7 @@
 // key server whom we write to unless the operator switched one on.
 //
 //	directory.go   Lookup: memory, then the store, then the sources, once for all
+//	lanes.go       what keeps one domain from standing before the others
 //	own.go         own accounts
 //	ask.go         the sources in their order
 //	nodes.go       the other nodes of a cluster
