@@ -2,7 +2,6 @@ package keydir
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -38,6 +37,9 @@ type together struct {
 // from the sources. Whatever fails, the answer is never better than what is known.
 func (d *Directory) ask(ctx context.Context, address mail.Address, key string) Answer {
 	if d.Shared != nil {
+		if a, found := d.fromNodes(ctx, key); found {
+			return a
+		}
 		release, ok := d.lease(ctx, key)
 		if ok {
 			defer release()
@@ -47,8 +49,7 @@ func (d *Directory) ask(ctx context.Context, address mail.Address, key string) A
 			return a
 		}
 	}
-	out := d.askSources(ctx, address)
-	a, err := d.learn(ctx, key, out)
+	a, err := d.learn(ctx, key, d.askSources(ctx, address))
 	if errors.Is(err, store.ErrExists) {
 		// Another node was faster. Its answer stands.
 		if k, err := d.Store.Known(ctx, key); err == nil {
@@ -62,38 +63,6 @@ func (d *Directory) ask(ctx context.Context, address mail.Address, key string) A
 		return Answer{Kind: mail.Unknown, Reason: "what was found could not be remembered", Checked: d.Now()}
 	}
 	return a
-}
-
-// lease takes the right to ask for an address. While another node has it, it waits for
-// that node's answer; if none comes, this node asks all the same.
-func (d *Directory) lease(ctx context.Context, key string) (release func(), ok bool) {
-	for range 3 {
-		if release, ok := d.Shared.Lease(ctx, "ask:"+key, lookupDeadline); ok {
-			return release, true
-		}
-		if !d.Shared.Wait(ctx, "ask:"+key) {
-			break
-		}
-		if _, found := d.fromNodes(ctx, key); found {
-			break
-		}
-	}
-	return nil, false
-}
-
-// fromNodes takes a fresh answer that another node put into the shared cache. What the
-// cache says is only where to look: the row in the store is the truth.
-func (d *Directory) fromNodes(ctx context.Context, key string) (Answer, bool) {
-	b, ok := d.Shared.Get(ctx, "answer:"+key)
-	if !ok {
-		return Answer{}, false
-	}
-	var k store.Known
-	if json.Unmarshal(b, &k) != nil || k.Address != key || !d.Now().Before(k.FreshUntil) {
-		return Answer{}, false
-	}
-	a, err := d.answerOf(ctx, k)
-	return a, err == nil
 }
 
 // askSources asks the sources in order until one has a certificate.

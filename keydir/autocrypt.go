@@ -84,6 +84,7 @@ func NewAutocrypt(o AutocryptOptions) *Autocrypt {
 	if o.Hosted == nil {
 		o.Hosted = func(string) bool { return false }
 	}
+	o.Store = &lanedPeers{PeerStore: o.Store}
 	return &Autocrypt{AutocryptOptions: o, sightings: make(chan Sighting, maxSightings), unsaved: make(map[string]store.Peer)}
 }
 

@@ -105,7 +105,7 @@ func judge(known knownState, o offer, now time.Time) Verdict {
 		return Verdict{HoldChange, RulePinned, true}
 	case o.trust < known.trust && anyUsable(known.certificates, now):
 		return Verdict{KeepKnown, RuleWeaker, false}
-	case slices.ContainsFunc(known.certificates, o.certificate.CertifiedBy):
+	case slices.ContainsFunc(known.certificates, func(c *pgp.Certificate) bool { return o.certificate.CertifiedBy(c, now) }):
 		return Verdict{UseOffered, RuleSucceeds, true}
 	case o.trust < known.trust:
 		// The stronger source's certificate is dead; a weaker one may not step in for it

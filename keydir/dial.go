@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"postern/internal/dns"
@@ -102,13 +103,33 @@ func (d *dialer) race(ctx context.Context, addresses []netip.Addr) (net.Conn, er
 				}()
 				return r.conn, nil
 			}
-			failed = r.err
+			failed = worse(failed, r.err)
 			if ended == len(addresses) {
 				return nil, connectError(ctx, failed)
 			}
 			timer.Reset(0)
 		}
 	}
+}
+
+// worse is the one of two failures that leaves more open. That an address refuses is
+// certain, and that we have no way to one of its kind, IPv6 mostly, says nothing.
+func worse(a, b error) error {
+	weight := func(err error) int {
+		switch {
+		case err == nil:
+			return 0
+		case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EAFNOSUPPORT):
+			return 1
+		case errors.Is(err, syscall.ECONNREFUSED):
+			return 2
+		}
+		return 3
+	}
+	if weight(b) > weight(a) {
+		return b
+	}
+	return a
 }
 
 func connectError(ctx context.Context, err error) error {

@@ -103,6 +103,7 @@ func New(o Options) *Directory {
 	if o.Hosted == nil {
 		o.Hosted = func(string) bool { return false }
 	}
+	o.Store = &lanedStore{Store: o.Store}
 	return &Directory{Options: o, known: make(map[string]Answer), flights: make(map[string]*flight)}
 }
 
@@ -115,17 +116,18 @@ func (d *Directory) Lookup(ctx context.Context, address mail.Address) Answer {
 	key := address.Key()
 	now := d.Now()
 	a, ok := d.fromMemory(key)
+	from := "memory"
 	if !ok {
 		a, ok = d.fromStore(ctx, address, key)
+		from = "store"
 	}
-	if ok && now.Before(a.FreshUntil) {
-		return a
+	fresh := ok && now.Before(a.FreshUntil) || d.Hosted(address.Domain)
+	var f *flight
+	if !fresh {
+		f = d.join(address, key)
 	}
-	if d.Hosted(address.Domain) {
-		return a
-	}
-	f := d.join(address, key)
-	if ok && a.Kind == mail.Found && d.stillUsable(a, now) {
+	if fresh || ok && a.Kind == mail.Found && d.stillUsable(a, now) {
+		d.Metrics.KeydirKnown(from, word(a.Kind))
 		return a
 	}
 	select {

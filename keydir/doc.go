@@ -8,8 +8,10 @@
 // key server whom we write to unless the operator switched one on.
 //
 //	directory.go   Lookup: memory, then the store, then the sources, once for all
+//	lanes.go       what keeps one domain from standing before the others
 //	own.go         own accounts
-//	ask.go         the sources in their order, and the other nodes of a cluster
+//	ask.go         the sources in their order
+//	nodes.go       the other nodes of a cluster
 //	learn.go       what becomes of what they said
 //	change.go      the table of changes, pure
 //	manage.go      pin, accept, reject, history: what a person says
@@ -17,21 +19,23 @@
 //	refresh.go     before an answer ends; expiry.go before a certificate does
 //	source.go      what a source is
 //	wkd.go         Web Key Directory (draft-koch-openpgp-webkey-service)
+//	wkddomain.go   which domains have one, and which web servers show that they do not
 //	dane.go        OPENPGPKEY (RFC 7929)
 //	keyserver.go   VKS and HKP, off by default
-//	autocrypt.go   Autocrypt Level 1 peer state
+//	autocrypt.go   what mail teaches; peer.go the rules of Autocrypt Level 1, pure
 //	fetch.go       the HTTPS client of all sources; hosts.go its fairness
 //	publish.go     the HTTPS handler: WKD, HKP and VKS of our own users
 //
 // # Changes
 //
 // What becomes of a certificate that a source has now, by what is known (judge in
-// change.go, with one test for each row in change_test.go):
+// change.go; each row has a test in change_test.go or change_real_test.go):
 //
 //	known                    offered                          outcome
 //	nothing                  any                              used
 //	any                      the same octets                  nothing
 //	any                      same primary key, other form     merged, silently
+//	any                      its expired or revoked self      "lost": never clear without a word
 //	pinned                   another                          mail is held; a person decides
 //	usable                   another, weaker source           kept
 //	any                      certified by the known key       used; said

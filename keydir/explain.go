@@ -38,7 +38,7 @@ func (d *Directory) Explain(ctx context.Context, address mail.Address) Explanati
 	if a.Trust != NoTrust {
 		e.Trust = a.Trust.String()
 	}
-	if !a.Checked.IsZero() {
+	if !a.Checked.IsZero() && !d.Hosted(address.Domain) { // what is ours is always fresh
 		e.Checked, e.FreshUntil = &a.Checked, &a.FreshUntil
 	}
 	if certs, err := a.Certificates(now); err == nil {

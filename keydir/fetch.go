@@ -120,8 +120,9 @@ type reply struct {
 
 // get asks for a page at a host of the domain. Every answer is a reply but those
 // that say that the server is not well (429, 5xx); those and everything else are a
-// *SourceError.
-func (f *Fetcher) get(ctx context.Context, domain string, page *url.URL) (*reply, error) {
+// *SourceError. One that settled says is an answer too does not count against the host;
+// nil stands for none.
+func (f *Fetcher) get(ctx context.Context, domain string, page *url.URL, settled func(error) bool) (*reply, error) {
 	waiting, cancel := context.WithTimeout(ctx, 2*f.timeout)
 	defer cancel()
 	var r *reply
@@ -130,7 +131,11 @@ func (f *Fetcher) get(ctx context.Context, domain string, page *url.URL) (*reply
 		defer cancel()
 		var err error
 		if r, err = f.follow(asking, domain, page); err != nil {
-			return f.classify(ctx, asking, err)
+			err := f.classify(ctx, asking, err)
+			if settled != nil && settled(err) {
+				err.answered = true
+			}
+			return err
 		}
 		return nil
 	})
@@ -285,7 +290,7 @@ func seconds(s string) time.Duration {
 
 // classify makes a *SourceError of whatever went wrong. asking is the context of
 // the request and ctx that of who asked for it.
-func (f *Fetcher) classify(ctx, asking context.Context, err error) error {
+func (f *Fetcher) classify(ctx, asking context.Context, err error) *SourceError {
 	var source *SourceError
 	if errors.As(err, &source) && source.Cause != CauseTimeout {
 		return source

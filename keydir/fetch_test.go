@@ -273,7 +273,7 @@ func TestFetchInternal(t *testing.T) {
 	n = newInternet(t, "openpgpkey.example.org. 300 IN A 10.0.0.1")
 	n.serve(t, "10.0.0.1", n.ca.issue(t, time.Now().Add(time.Hour), "openpgpkey.example.org"), always(certificateOf(t, alice)))
 	f := NewFetcher(FetchOptions{Resolver: n.resolver, RootCAs: n.ca.pool, Timeout: long, Connect: n.connect, AllowPrivate: true})
-	wantOutcome(t, "allowed", outcome(t, NewWKD(f, n.resolver), alice), "found")
+	wantOutcome(t, "allowed", outcome(t, NewWKD(f, n.resolver, nil, time.Now), alice), "found")
 }
 
 // TestFetchReal dials for itself, to a port of its own.
@@ -285,7 +285,7 @@ func TestFetchReal(t *testing.T) {
 	for allow, want := range map[bool]string{true: "found", false: "unknown address"} {
 		f := NewFetcher(FetchOptions{Resolver: n.resolver, RootCAs: n.ca.pool, Timeout: long, AllowPrivate: allow, Port: port})
 		defer f.Close()
-		wantOutcome(t, fmt.Sprint("allowed: ", allow), outcome(t, NewWKD(f, n.resolver), alice), want)
+		wantOutcome(t, fmt.Sprint("allowed: ", allow), outcome(t, NewWKD(f, n.resolver, nil, time.Now), alice), want)
 	}
 }
 

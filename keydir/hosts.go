@@ -141,7 +141,7 @@ func (h *Hosts) Do(ctx context.Context, name string, ask func(context.Context) e
 
 func abandoned() error { return &SourceError{Cause: CauseCancelled, Detail: "given up"} }
 
-func waitedInVain(ctx context.Context) error {
+func waitedInVain(ctx context.Context) *SourceError {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return &SourceError{Cause: CauseBusy, Detail: "no answer in time: too many look-ups at once", Err: ctx.Err()}
 	}

@@ -63,7 +63,7 @@ func (k *KeyServer) Lookup(ctx context.Context, address mail.Address) (Finding, 
 	if isLiteral(address) {
 		return Finding{Detail: "not asked for an address literal"}, nil
 	}
-	r, err := k.fetcher.get(ctx, k.base.Hostname(), k.page(address))
+	r, err := k.fetcher.get(ctx, k.base.Hostname(), k.page(address), nil)
 	if err != nil {
 		return Finding{}, err
 	}

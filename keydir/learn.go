@@ -28,13 +28,34 @@ func (d *Directory) learn(ctx context.Context, key string, out together) (Answer
 	case len(out.offers) > 0:
 		change = after.offered(best(out.offers, now), out.source.Name(), out.source.Trust(), now)
 		after.row.Vanished = time.Time{}
-		after.row.FreshUntil = now.Add(shorter(foundFor, out.lifetime))
+		after.row.FreshUntil = after.freshUntil(out.lifetime, now)
 	case out.unknown != nil:
 		after.unknown(out.unknown, now)
+		if notAsked(out.unknown) {
+			return d.inMemory(ctx, after.row)
+		}
 	default:
 		change = after.gone(now)
 	}
 	return d.commit(ctx, before, after, change)
+}
+
+// notAsked says whether nobody was asked, because too many wait or a host failed a short
+// while ago. Then there is nothing to write down, and with thousands of such addresses
+// at once the others would wait for the disk.
+func notAsked(err error) bool {
+	var e *SourceError
+	return errors.As(err, &e) && (e.Cause == CauseBusy || e.Cause == CauseBackoff || e.Cause == CauseCancelled)
+}
+
+// inMemory remembers an answer on this node, until it starts again.
+func (d *Directory) inMemory(ctx context.Context, row store.Known) (Answer, error) {
+	epoch := d.currentEpoch()
+	a, err := d.answerOf(ctx, row)
+	if err == nil {
+		d.remember(row.Address, a, epoch)
+	}
+	return a, err
 }
 
 // memory is what the store remembers of one address, its certificates parsed.
@@ -82,6 +103,7 @@ func (m *memory) offered(c *pgp.Certificate, source string, trust Trust, now tim
 		m.keep(now)
 		return nil
 	}
+	was := mail.Answer(m.row.Kind)
 	v := judge(knownState{certificates: m.certs, trust: Trust(m.row.Trust)}, offer{c, trust}, now)
 	change := &Change{Address: m.row.Address, Time: now, Rule: v.Rule, Source: source, Old: m.row.Fingerprint, New: c.Fingerprint()}
 	switch v.Action {
@@ -107,7 +129,26 @@ func (m *memory) offered(c *pgp.Certificate, source string, trust Trust, now tim
 		}
 	}
 	m.keep(now)
+	silent := change == nil || v.Rule == RuleSamePrimary
+	if silent && was != mail.None && mail.Answer(m.row.Kind) == mail.None {
+		// The known one has expired, or this form of it is revoked.
+		return &Change{Address: m.row.Address, Time: now, Rule: RuleLost, Source: source, Old: m.row.Fingerprint}
+	}
 	return change
+}
+
+// freshUntil is how long what a source offered is as good as new: not past the end of
+// the certificate, so that its renewal is asked for before, and not long without one
+// that can be used.
+func (m *memory) freshUntil(lifetime time.Duration, now time.Time) time.Time {
+	if mail.Answer(m.row.Kind) != mail.Found {
+		return now.Add(shorter(noneFor, lifetime))
+	}
+	until := now.Add(shorter(foundFor, lifetime))
+	if end := m.row.UsableUntil; !end.IsZero() && end.Before(until) {
+		return end
+	}
+	return until
 }
 
 // use makes c the certificate of the address.
@@ -236,21 +277,8 @@ func (d *Directory) commit(ctx context.Context, before, after memory, change *Ch
 		return Answer{}, err
 	}
 	d.remember(after.row.Address, a, epoch)
-	d.publish(ctx, after.row, change != nil)
+	d.publish(ctx, before, after, change != nil)
 	return a, nil
-}
-
-// publish puts the answer where the other nodes look, and makes them drop an older one.
-func (d *Directory) publish(ctx context.Context, row store.Known, changed bool) {
-	if d.Shared == nil {
-		return
-	}
-	if changed {
-		d.Shared.Invalidate(ctx, "answer:"+row.Address)
-	}
-	if b, err := json.Marshal(row); err == nil {
-		d.Shared.Set(ctx, "answer:"+row.Address, b, time.Until(row.FreshUntil))
-	}
 }
 
 // told says whether a person is told of a change, or only the history.

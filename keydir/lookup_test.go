@@ -3,12 +3,16 @@ package keydir
 import (
 	"context"
 	"fmt"
+	"maps"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"postern/internal/mail"
+	"postern/internal/pgp"
 	"postern/internal/store"
+	"postern/internal/telemetry"
 )
 
 func TestOneLookupForAll(t *testing.T) {
@@ -89,6 +93,32 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
+// TestNobodyWasAsked: that there was no room to ask is remembered, and not written down.
+func TestNobodyWasAsked(t *testing.T) {
+	for _, cause := range []Cause{CauseBusy, CauseBackoff, CauseCancelled, CauseTimeout} {
+		f := newDirectory(t)
+		f.wkd.fails(unknown(cause, nil, "it failed"))
+		f.want(f.Lookup(t.Context(), bob), mail.Unknown, nil)
+		f.want(f.Lookup(t.Context(), bob), mail.Unknown, nil)
+		if n := f.wkd.count(); n != 1 {
+			t.Errorf("%s: asked %d times", cause, n)
+		}
+		_, err := f.store.Known(t.Context(), bob.Key())
+		if written := err == nil; written != (cause == CauseTimeout) {
+			t.Errorf("%s: %v", cause, err)
+		}
+	}
+	// What is known goes on, and is not forgotten either.
+	f := newDirectory(t)
+	c := key(t, "bob@there.test").Certificate()
+	f.wkd.has("bob@there.test", c)
+	f.want(f.Lookup(t.Context(), bob), mail.Found, c)
+	f.wkd.fails(unknown(CauseBusy, nil, "too many"))
+	f.want(f.again(), mail.Found, c)
+	f.Forget()
+	f.want(f.Lookup(t.Context(), bob), mail.Found, c)
+}
+
 func TestRememberedInTheStore(t *testing.T) {
 	f := newDirectory(t)
 	c := key(t, "bob@there.test").Certificate()
@@ -98,6 +128,41 @@ func TestRememberedInTheStore(t *testing.T) {
 	f.want(f.Lookup(t.Context(), bob), mail.Found, c)
 	if n := f.wkd.count(); n != 1 {
 		t.Errorf("the source was asked %d times", n)
+	}
+}
+
+// TestLookupsAreCounted by who answered them, and with no address.
+func TestLookupsAreCounted(t *testing.T) {
+	m := telemetry.NewMetrics()
+	f := newDirectory(t, func(o *Options) { o.Metrics = m })
+	f.wkd.has("bob@there.test", key(t, "bob@there.test").Certificate())
+	f.Lookup(t.Context(), bob)
+	f.Lookup(t.Context(), bob)
+	f.Lookup(t.Context(), bob)
+	f.Forget()
+	f.Lookup(t.Context(), bob)
+	families, err := m.Gatherer().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, family := range families {
+		for _, s := range family.Metric {
+			name := family.GetName()
+			for _, l := range s.Label {
+				name += " " + l.GetValue()
+			}
+			if strings.Contains(name, "there") {
+				t.Errorf("an address in %s", name)
+			}
+			if n := s.GetCounter().GetValue(); n > 0 && family.GetName() == "postern_keydir_lookups_total" {
+				got[name] = n
+			}
+		}
+	}
+	want := map[string]float64{"postern_keydir_lookups_total found wkd": 1, "postern_keydir_lookups_total found memory": 2, "postern_keydir_lookups_total found store": 1}
+	if !maps.Equal(got, want) {
+		t.Errorf("counted %v, want %v", got, want)
 	}
 }
 
@@ -143,6 +208,65 @@ func TestTwoNodes(t *testing.T) {
 	one.Forget()
 	two.Forget()
 	one.want(two.Lookup(t.Context(), bob), mail.Found, other)
+}
+
+// TestTwoNodesWithStoresOfTheirOwn: what one node finds serves the other, and each
+// decides for itself what becomes of it.
+func TestTwoNodesWithStoresOfTheirOwn(t *testing.T) {
+	setUp := func(t *testing.T) (one, two *fixture, c *pgp.Certificate) {
+		cache := newFakeShared()
+		share := func(o *Options) { o.Shared = cache }
+		one, two, c = newDirectory(t, share), newDirectory(t, share), key(t, "bob@there.test").Certificate()
+		one.wkd.has("bob@there.test", c)
+		two.wkd.fails(errDown)
+		return one, two, c
+	}
+	t.Run("one look-up", func(t *testing.T) {
+		one, two, c := setUp(t)
+		one.want(one.Lookup(t.Context(), bob), mail.Found, c)
+		a := two.Lookup(t.Context(), bob)
+		two.want(a, mail.Found, c)
+		if n := two.wkd.count(); n != 0 || a.Source != "wkd" || a.Trust != Published {
+			t.Errorf("asked %d times, %s, %s", n, a.Source, a.Trust)
+		}
+		two.Forget()
+		two.want(two.Lookup(t.Context(), bob), mail.Found, c) // it is in its own store
+		two.wantRules(RuleFirst)
+	})
+	t.Run("pinned here", func(t *testing.T) {
+		one, two, c := setUp(t)
+		pinned := key(t, "bob@there.test").Certificate()
+		if err := two.Pin(t.Context(), bob, pinned); err != nil {
+			t.Fatal(err)
+		}
+		two.clock.Advance(foundFor + time.Minute)
+		one.clock.Advance(foundFor + time.Minute)
+		one.want(one.Lookup(t.Context(), bob), mail.Found, c)
+		f := two.join(bob, bob.Key())
+		<-f.done
+		two.want(two.Lookup(t.Context(), bob), mail.Unknown, nil) // held
+		two.wantRules(RuleAccepted, RulePinned)
+	})
+	t.Run("pinned there", func(t *testing.T) {
+		one, two, c := setUp(t)
+		if err := one.Pin(t.Context(), bob, c); err != nil {
+			t.Fatal(err)
+		}
+		two.want(two.Lookup(t.Context(), bob), mail.Unknown, nil) // a person decided, for the other node
+	})
+	t.Run("nothing there", func(t *testing.T) {
+		one, two, c := setUp(t)
+		one.wkd.has("bob@there.test")
+		two.peers.has("bob@there.test", c) // seen in mail to this node
+		one.want(one.Lookup(t.Context(), bob), mail.None, nil)
+		two.want(two.Lookup(t.Context(), bob), mail.Found, c)
+	})
+	t.Run("rubbish", func(t *testing.T) {
+		one, two, c := setUp(t)
+		one.want(one.Lookup(t.Context(), bob), mail.Found, c)
+		one.Shared.(*fakeShared).wipe([]byte(`{"Known":{"Address":"bob@there.test","Kind":2}}`))
+		two.want(two.Lookup(t.Context(), bob), mail.Unknown, nil)
+	})
 }
 
 // fakeShared is a shared cache whose content the test decides.

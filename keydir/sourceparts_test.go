@@ -213,7 +213,7 @@ http {
 
 	f := NewFetcher(FetchOptions{Resolver: n.resolver, RootCAs: n.ca.pool, Timeout: long, AllowPrivate: true, Port: uint16(port.Number)})
 	defer f.Close()
-	w := NewWKD(f, n.resolver)
+	w := NewWKD(f, n.resolver, nil, time.Now)
 	for i, method := range []string{"advanced method", "direct method"} {
 		address := addresses[i]
 		wantOutcome(t, address, outcome(t, w, address), "found - "+method)

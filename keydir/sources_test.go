@@ -22,6 +22,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -118,7 +119,7 @@ func (n *internet) connect(ctx context.Context, to netip.AddrPort) (net.Conn, er
 	at := n.hosts[to.Addr()]
 	n.mu.Unlock()
 	if at == "" || to.Port() != httpsPort {
-		return nil, errors.New("connection refused")
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
 	}
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", at)
@@ -165,7 +166,9 @@ func (n *internet) fetcher(timeout time.Duration) *Fetcher {
 	return NewFetcher(FetchOptions{Resolver: n.resolver, RootCAs: n.ca.pool, Timeout: timeout, Connect: n.connect})
 }
 
-func (n *internet) wkd(timeout time.Duration) *WKD { return NewWKD(n.fetcher(timeout), n.resolver) }
+func (n *internet) wkd(timeout time.Duration) *WKD {
+	return NewWKD(n.fetcher(timeout), n.resolver, nil, time.Now)
+}
 
 // alice is the address of most of these tests.
 const alice = "alice@example.org"

@@ -25,13 +25,14 @@ const (
 	CauseContent   Cause = "content"   // not what was asked for
 	CauseBusy      Cause = "busy"      // too many look-ups here
 	CauseBackoff   Cause = "backoff"   // failed a short while ago, not asked
+	CauseStore     Cause = "store"     // our own memory fails
 	CauseCancelled Cause = "cancelled" // whoever asked went away
 )
 
 // Causes are all of them, for whoever counts by cause.
 func Causes() []Cause {
 	return []Cause{CauseDNS, CauseAddress, CauseConnect, CauseTLS, CauseTimeout, CauseStatus, CauseRedirect,
-		CauseTooLarge, CauseContent, CauseBusy, CauseBackoff, CauseCancelled}
+		CauseTooLarge, CauseContent, CauseBusy, CauseBackoff, CauseStore, CauseCancelled}
 }
 
 // SourceError is why a source does not know. All errors of the sources in this
@@ -77,7 +78,7 @@ func hostFault(err error) (fault, time.Duration) {
 		if !e.answered {
 			return faultOfHost, e.RetryAfter
 		}
-	case CauseCancelled, CauseBusy, CauseBackoff:
+	case CauseCancelled, CauseBusy, CauseBackoff, CauseStore:
 		return faultOfNobody, 0
 	case CauseDNS, CauseAddress: // the resolver has a memory of its own
 		return faultOfNobody, 0

@@ -21,27 +21,46 @@ import (
 // which is how a domain with a wildcard record says that it has only the direct one.
 // A host that does not answer is no reason to ask another.
 //
-//	what comes back                                            outcome
-//	200, certificates for the address                          Found, all of them
-//	200, certificates, see survivors for why none is left      None or Unknown
-//	200, a web page (text/html)                                None
-//	200, armor where the draft wants binary                    Unknown
-//	200, anything else                                         Unknown
-//	404 and 410                                                None
-//	other statuses                                             Unknown
-//	neither name has an address; an address literal            None
-//	DNS does not know; no connection, no valid TLS, no answer  Unknown
+// Who has a host named openpgpkey means to have a directory there, and only a proper
+// answer of it counts. The host of the bare name is mostly there for something else,
+// and if it shows that it keeps no directory, that is an answer: else there could be no
+// mail to most domains. (1) means None unless a certificate was found in this domain's
+// directory within a year: then it is not believed that there is none.
 //
-// Armor is refused because whoever publishes that means to publish a certificate
-// that others cannot read either: silence would be wrong, and so would be clear
-// text. A web page is what a site shows for whatever it does not have.
+//	what comes back                                          advanced  direct
+//	200, certificates for the address                        Found     Found
+//	200, certificates, none survives, see survivors          None or Unknown
+//	200, a web page (text/html)                              None      None (1)
+//	200, armor where the draft wants binary                  Unknown   Unknown
+//	200, anything else, or over a limit                      Unknown   Unknown
+//	404 and 410                                              None      None
+//	other 4xx but 408, 425 and 429                           Unknown   None (1)
+//	other statuses                                           Unknown   Unknown
+//	a redirect that is not followed                          Unknown   None (1)
+//	an address that is not public                            Unknown   None (1)
+//	every address refuses the connection                     Unknown   None (1)
+//	no TLS, or a certificate that is not for this name, or
+//	from nobody we believe                                   Unknown   None (1)
+//	a certificate for this name that has expired             Unknown   Unknown
+//	no answer in time, the connection broke                  Unknown   Unknown
+//	DNS does not know                                        Unknown   Unknown
+//	the name has no address                                  direct    None
+//
+// An address literal is None. Armor is refused because whoever publishes that means to
+// publish a certificate that others cannot read either: silence would be wrong, and so
+// would be clear text. A web page is what a site shows for whatever it does not have.
 type WKD struct {
 	fetcher  *Fetcher
 	resolver Resolver
+	domains  DomainStore
+	now      func() time.Time
 }
 
-// NewWKD returns the source. The resolver finds out which method applies.
-func NewWKD(f *Fetcher, r Resolver) *WKD { return &WKD{fetcher: f, resolver: r} }
+// NewWKD returns the source. The resolver finds out which method applies, and the store
+// remembers which domains have a directory; nil remembers nothing.
+func NewWKD(f *Fetcher, r Resolver, s DomainStore, now func() time.Time) *WKD {
+	return &WKD{fetcher: f, resolver: r, domains: s, now: now}
+}
 
 // Name implements Source.
 func (*WKD) Name() string { return "wkd" }
@@ -64,16 +83,31 @@ func (w *WKD) Lookup(ctx context.Context, address mail.Address) (Finding, error)
 	if where.page == nil {
 		return Finding{Detail: "the domain has no web server", Lifetime: where.lifetime}, nil
 	}
-	r, err := w.fetcher.get(ctx, address.Domain, where.page)
-	if err != nil {
-		return Finding{}, prefixed(where.method, err)
-	}
-	f, err := readWKD(r, address)
+	f, err := w.fetch(ctx, address, where)
 	if err != nil {
 		return Finding{}, prefixed(where.method, err)
 	}
 	f.Detail = where.method + ", " + f.Detail
 	return f, nil
+}
+
+// fetch asks a host, and reads what it says.
+func (w *WKD) fetch(ctx context.Context, address mail.Address, where place) (f Finding, err error) {
+	settled := func(error) bool { return false }
+	if where.direct {
+		settled = func(err error) bool { return keepsNone(err, address.Domain) }
+	}
+	r, err := w.fetcher.get(ctx, address.Domain, where.page, settled)
+	if err == nil {
+		f, err = readWKD(r, address, where.direct)
+	}
+	switch {
+	case err != nil && settled(err):
+		return w.none(ctx, address.Domain, err)
+	case len(f.Certificates) > 0:
+		w.remember(ctx, address.Domain)
+	}
+	return f, err
 }
 
 // isLiteral says whether the domain is an address in brackets, or none at all.
@@ -93,6 +127,7 @@ func prefixed(way string, err error) error {
 // place is where to ask.
 type place struct {
 	method   string
+	direct   bool
 	page     *url.URL // nil if there is nobody to ask
 	lifetime time.Duration
 }
@@ -111,7 +146,7 @@ func (w *WKD) locate(ctx context.Context, address mail.Address) (place, error) {
 		}
 		if exists {
 			hash := WKDHash(address.Local)
-			return place{method: p.method, page: &url.URL{Scheme: "https", Host: p.host, Path: p.path + hash,
+			return place{method: p.method, direct: p.host == domain, page: &url.URL{Scheme: "https", Host: p.host, Path: p.path + hash,
 				RawQuery: "l=" + percentEncode(address.Local)}}, nil
 		}
 		if p.host == domain {
@@ -146,14 +181,22 @@ func (w *WKD) hasAddress(ctx context.Context, host string) (exists bool, lifetim
 }
 
 // readWKD decides what a reply says.
-func readWKD(r *reply, address mail.Address) (Finding, error) {
+func readWKD(r *reply, address mail.Address, direct bool) (Finding, error) {
 	f := Finding{Lifetime: r.lifetime}
 	switch {
 	case r.status == http.StatusNotFound || r.status == http.StatusGone:
 		f.Detail = statusText(r.status)
 		return f, nil
+	case r.status/100 == 4 && r.status != http.StatusRequestTimeout && r.status != http.StatusTooEarly:
+		e := answered(CauseStatus, "HTTP status %d", r.status)
+		e.Err = errNoDirectory
+		return Finding{}, e
 	case r.status != http.StatusOK:
 		return Finding{}, answered(CauseStatus, "HTTP status %d", r.status)
+	case isPage(r) && direct:
+		e := answered(CauseContent, "a web page and no certificate")
+		e.Err = errNoDirectory
+		return Finding{}, e
 	case isPage(r):
 		f.Detail = "a web page and no certificate"
 		return f, nil

@@ -365,19 +365,19 @@ func FuzzWKDResponse(f *testing.F) {
 	f.Add(404, "text/plain", []byte("404"))
 	for _, name := range []string{alice, "erin@example.com", "carol@example.org"} {
 		a := testAddress(f, name)
-		if f, err := readWKD(&reply{status: 200, body: good}, a); (err == nil && len(f.Certificates) == 1) != (name == alice) {
+		if f, err := readWKD(&reply{status: 200, body: good}, a, false); (err == nil && len(f.Certificates) == 1) != (name == alice) {
 			panic(name)
 		}
 	}
 	f.Fuzz(func(t *testing.T, status int, contentType string, body []byte) {
 		for _, name := range []string{alice, "erin@example.com", "carol@example.org"} {
 			a := testAddress(t, name)
-			f, err := readWKD(&reply{status: status, contentType: contentType, body: body}, a)
+			f, err := readWKD(&reply{status: status, contentType: contentType, body: body}, a, len(body)%2 == 0)
 			got := checked(t, a, f, err)
 			if strings.HasPrefix(got, "found") && (status != 200 || isArmored(body)) {
 				t.Errorf("%d %q: %s", status, contentType, got)
 			}
-			again, err := readWKD(&reply{status: status, contentType: contentType, body: body}, a)
+			again, err := readWKD(&reply{status: status, contentType: contentType, body: body}, a, len(body)%2 == 0)
 			if got2 := checked(t, a, again, err); got2 != got {
 				t.Errorf("%s, and then %s", got, got2)
 			}

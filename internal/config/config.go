@@ -30,7 +30,7 @@ type Config struct {
 	IMAP      IMAP      `toml:"imap" doc:"Mail that our users read."`
 	HTTPS     HTTPS     `toml:"https" doc:"Where our users' certificates are found by whoever wants to write to them: Web Key Directory, and look-ups by HKP and VKS. It is asked by the names of the domains and by openpgpkey.DOMAIN and keys.DOMAIN; the certificate above has to have these names too."`
 	HTTP      HTTP      `toml:"http" doc:"Health and metrics: /livez, /readyz, /metrics."`
-	DNS       DNS       `toml:"dns" doc:"Look-ups for SPF, DKIM and DMARC. Mail is accepted without their results if they take too long."`
+	DNS       DNS       `toml:"dns" doc:"Look-ups for SPF, DKIM and DMARC, and for the directory. Mail is accepted without the results of the first three if they take too long."`
 	Directory Directory `toml:"directory" doc:"Where other people's certificates are found."`
 	Seal      Seal      `toml:"seal" doc:"How mail that arrives in clear is encrypted to its recipient."`
 	Store     Store     `toml:"store" doc:"What accounts may keep."`
@@ -82,13 +82,14 @@ type HTTP struct {
 
 // DNS is how names are looked up.
 type DNS struct {
-	Servers []string `toml:"servers" doc:"Resolvers, as IP addresses with or without a port. Empty: those of /etc/resolv.conf. One on this machine that validates DNSSEC is best."`
-	Timeout Duration `toml:"timeout" doc:"How long the look-ups for one message may take together. From \"100ms\" to \"30s\"."`
+	Servers    []string `toml:"servers" doc:"Resolvers, as IP addresses with or without a port. Empty: those of /etc/resolv.conf. One on this machine that validates DNSSEC is best."`
+	Validating []string `toml:"validating" doc:"Those of the servers that validate DNSSEC and whose word for it (the AD bit) is believed. Nobody must be able to come between them and this server. Empty: those with a loopback address. Without any, the directory does not ask \"dane\"."`
+	Timeout    Duration `toml:"timeout" doc:"How long the look-ups for one message may take together. From \"100ms\" to \"30s\"."`
 }
 
 // Directory is where other people's certificates are found.
 type Directory struct {
-	Sources      []string `toml:"sources" doc:"Who is asked for the certificate of an address that is not ours, in this order: \"wkd\" is its domain's Web Key Directory, \"autocrypt\" what mail from it said, \"dane\" its domain's DNS (only if it is signed and dns.servers validate), \"keyservers\" the key servers below. Empty: nobody."`
+	Sources      []string `toml:"sources" doc:"Who is asked for the certificate of an address that is not ours, in this order: \"wkd\" is its domain's Web Key Directory, \"autocrypt\" what mail from it said, \"dane\" its domain's DNS (only if it is signed, see dns.validating), \"keyservers\" the key servers below. Empty: nobody."`
 	KeyServers   []string `toml:"key_servers" doc:"Key servers, such as \"vks://keys.openpgp.org\" or \"hkps://keys.example.org\". Whoever runs one learns whom our users write to, and anybody may have put there what is found: that is why they are not among the sources unless you say so."`
 	Timeout      Duration `toml:"timeout" doc:"How long one source may take. From \"100ms\" to \"30s\"."`
 	CAFile       string   `toml:"ca_file" doc:"Certificate authorities that are trusted for these look-ups besides those of the system, PEM. Empty: none."`
@@ -139,7 +140,7 @@ func Default() *Config {
 		IMAP:      IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 2000, MaxConnectionsPerIP: 100, MaxConnectionsPerAccount: 30},
 		HTTPS:     HTTPS{Listen: ":443", Publish: true, RequestRate: 1200, MaxConnections: 1000, MaxConnectionsPerIP: 50},
 		HTTP:      HTTP{Listen: "127.0.0.1:9325"},
-		DNS:       DNS{Servers: []string{}, Timeout: Duration(2 * time.Second)},
+		DNS:       DNS{Servers: []string{}, Validating: []string{}, Timeout: Duration(2 * time.Second)},
 		Directory: Directory{Sources: []string{"wkd", "autocrypt", "dane"}, KeyServers: []string{}, Timeout: Duration(2 * time.Second)},
 		Seal:      Seal{Subject: "hide", NoCertificate: "hold"},
 		Store:     Store{Quota: 50e9},

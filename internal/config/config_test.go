@@ -65,7 +65,7 @@ func TestRenderLoad(t *testing.T) {
 	c.IMAP = IMAP{Listen: "127.0.0.1:20143", ListenTLS: "", MaxConnections: 12, MaxConnectionsPerIP: 13, MaxConnectionsPerAccount: 14, AllowClearLogin: true}
 	c.HTTPS = HTTPS{Listen: "", ListenHKP: "[::1]:11371", Publish: false, RequestRate: 15, MaxConnections: 16, MaxConnectionsPerIP: 17}
 	c.HTTP.Listen = "localhost:0"
-	c.DNS = DNS{Servers: []string{"127.0.0.1", "[::1]:53"}, Timeout: 1500e6}
+	c.DNS = DNS{Servers: []string{"127.0.0.1", "[::1]:53"}, Validating: []string{"127.0.0.1"}, Timeout: 1500e6}
 	c.Directory = Directory{Sources: []string{"keyservers", "wkd"}, KeyServers: []string{"vks://keys.example.org"}, Timeout: 1700e6, CAFile: "/ca.pem", AllowPrivate: true}
 	c.Seal = Seal{Subject: "keep", NoCertificate: "reject"}
 	c.Store.Quota = 0
@@ -245,6 +245,7 @@ func TestValidate(t *testing.T) {
 		"smtp.max_connections":        func(c *Config) { c.SMTP.MaxConnections = -1 },
 		"smtp.max_connections_per_ip": func(c *Config) { c.SMTP.MaxConnectionsPerIP = 0 },
 		"store.quota":                 func(c *Config) { c.Store.Quota = -1 },
+		"dns.validating":              func(c *Config) { c.DNS.Validating = []string{"localhost"} },
 		"dns.timeout":                 func(c *Config) { c.DNS.Timeout = 0 },
 	} {
 		c := Default()

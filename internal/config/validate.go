@@ -60,20 +60,25 @@ func (c *check) fail(key, format string, args ...any) {
 	*c = append(*c, &Problem{Key: key, Text: fmt.Sprintf(format, args...)})
 }
 
+func (k *check) nameServers(key string, servers []string) {
+	for _, s := range servers {
+		if _, err := netip.ParseAddr(s); err == nil {
+			continue
+		}
+		if _, err := netip.ParseAddrPort(s); err != nil {
+			k.fail(key, "%q is not an IP address with or without a port, such as \"127.0.0.1\" or \"[::1]:53\"", s)
+		}
+	}
+}
+
 func (c *Config) problems() []*Problem {
 	var k check
 	k.names(c)
 	k.paths(c)
 	k.listeners(c)
 	k.limits(c)
-	for _, s := range c.DNS.Servers {
-		if _, err := netip.ParseAddr(s); err == nil {
-			continue
-		}
-		if _, err := netip.ParseAddrPort(s); err != nil {
-			k.fail("dns.servers", "%q is not an IP address with or without a port, such as \"127.0.0.1\" or \"[::1]:53\"", s)
-		}
-	}
+	k.nameServers("dns.servers", c.DNS.Servers)
+	k.nameServers("dns.validating", c.DNS.Validating)
 	k.cluster(&c.Cluster)
 	k.directory(&c.Directory)
 	k.oneOf("seal.subject", c.Seal.Subject, "hide", "keep")

@@ -22,8 +22,9 @@ type Certificate struct {
 	revoked  []revocation    // of the primary key
 	subkeys  []subkey
 	refused  error // why the last unusable subkey was dropped
-	// origin is what Restrict made this one from; nil if it is as it was read.
-	origin *Certificate
+	// origin are the octets that Restrict or ParseFor made this one from; nil if it is as
+	// it was read. They live as long as what was found is looked at.
+	origin []byte
 }
 
 // userID is a user ID with at least one verified self-signature.

@@ -130,7 +130,7 @@ func restrict(raw *rawCertificate, address string, allowNoUserID bool, budget *i
 	kept = slices.DeleteFunc(kept, func(p component) bool {
 		return p.tag == tagUserID && !slices.ContainsFunc(c.userIDs, func(u userID) bool { return u.text == string(p.body) })
 	})
-	c.data = octets(kept)
+	c.data, c.origin = octets(kept), raw.data
 	return c, nil
 }
 

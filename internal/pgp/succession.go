@@ -2,6 +2,8 @@ package pgp
 
 import (
 	"bytes"
+	"slices"
+	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
@@ -11,30 +13,35 @@ const maxSuccession = 8
 
 // CertifiedBy says whether old's primary key certified a user ID of c: the way in which
 // an owner tells that the one certificate replaces the other (RFC 9580 5.2.1.4 to
-// 5.2.1.7). A certification that is revoked, or made by a key that was revoked as
-// compromised, counts for nothing. For a certificate that Restrict made, the
-// certifications of the one it was made from count.
-func (c *Certificate) CertifiedBy(old *Certificate) bool {
-	source := c
+// 5.2.1.7). A certification counts if old's key could make it at its time: it had not
+// expired, was not revoked yet, and was never revoked as compromised; and if it neither
+// lies in the future nor has expired or was taken back itself.
+//
+// Of a certificate that Restrict or ParseFor made, only the user IDs that are left
+// count: old's owner may have certified others of them, as one does with friends. A
+// certificate that was stored and read again has lost its certifications.
+func (c *Certificate) CertifiedBy(old *Certificate, now time.Time) bool {
+	data := c.data
 	if c.origin != nil {
-		source = c.origin
+		data = c.origin
 	}
-	parts, err := source.components()
-	if err != nil || old.material.version != c.material.version || len(old.revoked) > 0 {
+	raws, err := cutCertificates(data)
+	if err != nil || old.material.version != c.material.version {
 		return false
 	}
 	v := &verifier{primary: old.primary, version: old.material.version, left: maxSuccession}
-	for _, p := range parts {
-		if p.tag == tagUserID && p.certifiedBy(v, source.primary) {
+	for _, p := range componentsOf(raws[0]) {
+		mine := slices.ContainsFunc(c.userIDs, func(u userID) bool { return u.text == string(p.body) })
+		if p.tag == tagUserID && mine && old.certified(p, c.primary, v, now) {
 			return true
 		}
 	}
 	return false
 }
 
-// certifiedBy says whether v's key certified this user ID of primary, and did not take
-// it back.
-func (p *component) certifiedBy(v *verifier, primary *packet.PublicKey) bool {
+// certified says whether c's key, which v knows, certified a user ID of primary, and did
+// not take it back.
+func (c *Certificate) certified(p component, primary *packet.PublicKey, v *verifier, now time.Time) bool {
 	certified := false
 	for _, raw := range p.signatures {
 		got, err := packet.Read(bytes.NewReader(raw.raw))
@@ -49,7 +56,17 @@ func (p *component) certifiedBy(v *verifier, primary *packet.PublicKey) bool {
 		if isRevocation(sig.SigType) {
 			return false
 		}
-		certified = true
+		certified = certified || c.couldSign(sig, now)
 	}
 	return certified
+}
+
+// couldSign says whether a signature of c's primary key counts at now.
+func (c *Certificate) couldSign(sig *packet.Signature, now time.Time) bool {
+	made := sig.CreationTime
+	if made.Before(c.primary.CreationTime) || made.After(now) || passed(signatureExpires(sig), now) {
+		return false
+	}
+	end, ends := c.Expires()
+	return !revoked(c.revoked, time.Time{}, made) && !(ends && passed(end, made))
 }

@@ -58,7 +58,7 @@ func (g *Gateway) sources(c config.Directory) ([]keydir.Source, error) {
 	for _, name := range c.Sources {
 		switch name {
 		case "wkd":
-			all = append(all, keydir.NewWKD(fetcher, g.Resolver))
+			all = append(all, keydir.NewWKD(fetcher, g.Resolver, g.Store, g.now))
 		case "autocrypt":
 			all = append(all, g.Autocrypt)
 		case "dane":

@@ -141,19 +141,20 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 func OpenResolver(cfg *config.Config) (*dns.Resolver, error) { return openResolver(cfg, time.Now) }
 
 func openResolver(cfg *config.Config, now func() time.Time) (*dns.Resolver, error) {
-	r, err := dns.New(dns.Options{Servers: nameServers(cfg.DNS), Now: now})
+	r, err := dns.New(dns.Options{Servers: orDefault(cfg.DNS.Servers), Validating: orDefault(cfg.DNS.Validating), Now: now})
 	if err != nil {
 		return nil, fmt.Errorf("resolver: %w", err)
 	}
 	return r, nil
 }
 
-// nameServers returns nil, which means the system's, where none are configured.
-func nameServers(c config.DNS) []string {
-	if len(c.Servers) == 0 {
+// orDefault returns nil, which means the system's name servers, or those of them on
+// loopback, where none are configured.
+func orDefault(servers []string) []string {
+	if len(servers) == 0 {
 		return nil
 	}
-	return c.Servers
+	return servers
 }
 
 func (g *Gateway) bridgeOptions(spool string) bridge.Options {

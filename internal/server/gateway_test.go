@@ -90,11 +90,43 @@ func TestGuardMemory(t *testing.T) {
 // An empty list in the file means the system's name servers, not none.
 func TestNameServers(t *testing.T) {
 	t.Parallel()
-	if s := nameServers(config.Default().DNS); s != nil {
+	if s := orDefault(config.Default().DNS.Servers); s != nil {
 		t.Errorf("%v", s)
 	}
-	if s := nameServers(config.DNS{Servers: []string{"192.0.2.53"}}); len(s) != 1 {
+	if s := orDefault([]string{"192.0.2.53"}); len(s) != 1 {
 		t.Errorf("%v", s)
+	}
+}
+
+// TestValidating: whose word for DNSSEC counts is as the configuration says, and else
+// only that of a server on this machine.
+func TestValidating(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct {
+		servers, validating []string
+		want                bool
+	}{
+		"on this machine": {[]string{"127.0.0.1:1"}, []string{}, true},
+		"elsewhere":       {[]string{"192.0.2.53"}, []string{}, false},
+		"trusted":         {[]string{"192.0.2.53", "192.0.2.54:5353"}, []string{"192.0.2.54:5353"}, true},
+	} {
+		c := newConfig(t)
+		c.DNS.Servers, c.DNS.Validating = row.servers, row.validating
+		g, err := Open(t.Context(), c, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := g.Resolver.Validates(); got != row.want {
+			t.Errorf("%s: %v, want %v", name, got, row.want)
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	c := newConfig(t)
+	c.DNS.Servers, c.DNS.Validating = []string{"192.0.2.53"}, []string{"192.0.2.54"}
+	if _, err := Open(t.Context(), c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "192.0.2.54") {
+		t.Errorf("trusted, but not asked: %v", err)
 	}
 }
 

@@ -24,6 +24,9 @@ const (
 	// orphanAge is how old a blob without a row must be before it is an orphan and
 	// not a message on its way.
 	orphanAge = time.Hour
+	// peerAge is for how long what Autocrypt knows of somebody who does not write any
+	// more is kept. A certificate that is in use is remembered apart from it.
+	peerAge = 2 * 365 * 24 * time.Hour
 )
 
 // Nothing in this file is needed for a message to be safe: what fails is logged and
@@ -99,6 +102,7 @@ func (g *Gateway) tidy(ctx context.Context) {
 			g.deleteDead(ctx)
 		case <-sweep.C:
 			g.sweepOrphans(ctx)
+			g.forgetPeers(ctx)
 			sweep.Reset(sweepEvery)
 		}
 	}
@@ -135,6 +139,17 @@ func (g *Gateway) sweepOrphans(ctx context.Context) {
 	}
 	if n > 0 {
 		g.Log.Info("swept orphans", telemetry.KeyCount, n)
+	}
+}
+
+// forgetPeers deletes what Autocrypt knows of people who have not written for long.
+func (g *Gateway) forgetPeers(ctx context.Context) {
+	n, err := g.Store.ForgetPeers(ctx, g.now().Add(-peerAge))
+	if err != nil && ctx.Err() == nil {
+		g.Log.Error("forget peers", telemetry.KeyError, err)
+	}
+	if n > 0 {
+		g.Log.Info("forgot peers", telemetry.KeyCount, n)
 	}
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -225,5 +226,24 @@ func TestDeleteDead(t *testing.T) {
 	}
 	if left, err := g.Store.DeadBlobs(t.Context(), n); err != nil || len(left) != 0 {
 		t.Errorf("%d are not forgotten, %v", len(left), err)
+	}
+}
+
+func TestForgetPeers(t *testing.T) {
+	t.Parallel()
+	g, clock := tidyFixture(t)
+	now := clock.Now()
+	peer := func(address string, seen time.Time) store.Peer {
+		return store.Peer{Address: address, LastSeen: seen, KeySeen: seen, KeyData: []byte("x")}
+	}
+	if err := g.Store.SavePeers(t.Context(), []store.Peer{peer("gone@there.test", now.Add(-peerAge-time.Hour)), peer("bob@there.test", now.Add(-peerAge+time.Hour))}); err != nil {
+		t.Fatal(err)
+	}
+	g.forgetPeers(t.Context())
+	if _, err := g.Store.Peer(t.Context(), "gone@there.test"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("still there: %v", err)
+	}
+	if _, err := g.Store.Peer(t.Context(), "bob@there.test"); err != nil {
+		t.Error(err)
 	}
 }

@@ -62,6 +62,19 @@ func (s *Store) SavePeers(ctx context.Context, peers []Peer) error {
 	return nil
 }
 
+// ForgetPeers deletes the states of those whose newest message is from before a time, and
+// returns how many there were.
+func (s *Store) ForgetPeers(ctx context.Context, before time.Time) (n int64, err error) {
+	err = s.write(ctx, func(t *tx) error {
+		n, err = t.exec(`DELETE FROM autocrypt WHERE last_seen < $1`, micros(before))
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("forget peers: %w", err)
+	}
+	return n, nil
+}
+
 func (t *tx) putPeer(p Peer) error {
 	mutual := 0
 	if p.Mutual {

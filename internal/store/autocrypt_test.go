@@ -43,4 +43,17 @@ func testPeers(t *testing.T, s *Store) {
 	wantError(t, s.SavePeers(ctx, []Peer{{Address: "eve@there.test", LastSeen: day(1), KeySeen: day(1), KeyData: []byte("x")}, {Address: "nobody@there.test", LastSeen: day(1)}}), ErrInvalid)
 	_, err = s.Peer(ctx, "eve@there.test")
 	wantError(t, err, ErrNotFound)
+
+	// Who has not written for long is forgotten.
+	save(9, 7, true, "third")
+	for _, c := range []struct {
+		before int
+		want   int64
+	}{{9, 0}, {10, 1}, {10, 0}} {
+		if n, err := s.ForgetPeers(ctx, day(c.before)); n != c.want || err != nil {
+			t.Errorf("before %d: forgot %d, %v", c.before, n, err)
+		}
+	}
+	_, err = s.Peer(ctx, "bob@there.test")
+	wantError(t, err, ErrNotFound)
 }

@@ -28,7 +28,7 @@ type keydirMetrics struct {
 
 func (r maker) keydir() keydirMetrics {
 	lookups := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "postern_keydir_lookups_total", Help: "Questions to a source of certificates, by its answer.",
+		Name: "postern_keydir_lookups_total", Help: "Look-ups by who answered, a source of certificates or what is remembered in memory or in the store, and by the answer.",
 	}, []string{"source", "result"})
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "postern_keydir_lookup_seconds", Help: "Time that a source of certificates took to answer.",
@@ -44,7 +44,9 @@ func (r maker) keydir() keydirMetrics {
 		for _, result := range append(keydirResults(), other) {
 			k.lookups[source][result] = lookups.WithLabelValues(source, result)
 		}
-		k.seconds[source] = seconds.WithLabelValues(source)
+		if source != "memory" && source != "store" { // nobody waits for those
+			k.seconds[source] = seconds.WithLabelValues(source)
+		}
 	}
 	return k
 }
@@ -54,11 +56,19 @@ func (m *Metrics) KeydirLookup(source, result string, took time.Duration) {
 	if m == nil {
 		return
 	}
-	if _, ok := m.keydir.lookups[source]; !ok {
+	if _, ok := m.keydir.seconds[source]; !ok {
 		source = other
 	}
 	m.keydir.lookups[source].inc(result)
 	m.keydir.seconds[source].Observe(took.Seconds())
+}
+
+// KeydirKnown counts a look-up that was answered from "memory" or from the "store",
+// where nobody had to be waited for.
+func (m *Metrics) KeydirKnown(from, result string) {
+	if m != nil {
+		m.keydir.lookups[from].inc(result)
+	}
 }
 
 // KeydirChange counts a change by the short name of the rule that decided.

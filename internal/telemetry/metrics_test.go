@@ -65,6 +65,10 @@ func TestMetricsCount(t *testing.T) {
 		{func() { m.BlobGroup(2) }, "postern_blob_group_size", nil, 1},
 		{func() { m.BlobError(BlobFull) }, "postern_blob_errors_total", []string{"reason", "full"}, 1},
 		{func() { m.ClusterError(ClusterTake) }, "postern_cluster_errors_total", []string{"op", "take"}, 1},
+		{func() { m.KeydirKnown("memory", "found") }, "postern_keydir_lookups_total", []string{"source", "memory", "result", "found"}, 1},
+		{func() { m.KeydirKnown("store", "none") }, "postern_keydir_lookups_total", []string{"source", "store", "result", "none"}, 1},
+		{func() { m.KeydirLookup("wkd", "unknown", time.Second) }, "postern_keydir_lookups_total", []string{"source", "wkd", "result", "unknown"}, 1},
+		{func() {}, "postern_keydir_lookup_seconds", []string{"source", "wkd"}, 1},
 		{func() { m.ClusterUp(true) }, "postern_cluster_up", nil, 1},
 		{func() { m.ClusterUp(false) }, "postern_cluster_up", nil, 0},
 	}
