@@ -71,7 +71,7 @@ func newServed(t *testing.T) (*fixture, *server.Running) {
 func TestCheckWhileRunningAndStopped(t *testing.T) {
 	t.Parallel()
 	f, running := newServed(t)
-	f.deliver(mailOf("one"))
+	f.deliver(mailOf("one") + strings.Repeat("too large for the database\r\n", 1000))
 	o := CheckOptions{Store: true}
 	r := Check(t.Context(), f.setup.Config, o)
 	if err := r.Err(); err != nil {
