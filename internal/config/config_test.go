@@ -48,6 +48,9 @@ func TestExamplesLoad(t *testing.T) {
 		t.Fatalf("no examples: %v", err)
 	}
 	for _, f := range files {
+		if filepath.Base(f) == "policy.toml" {
+			continue // package policy reads it
+		}
 		if _, err := Load(f); err != nil {
 			t.Errorf("%s: %v", f, err)
 		}
