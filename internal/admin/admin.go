@@ -11,6 +11,7 @@
 //	certificate.go                       the certificates that mail is sealed to
 //	import.go, mbox.go, maildir.go       old mail comes in (RFC 4155, Maildir++)
 //	export.go                            mail goes out
+//	directory.go, policy.go              what would become of mail, and why
 //	check.go, reach.go                   is all well?
 package admin
 

@@ -84,6 +84,9 @@ func Check(ctx context.Context, path string, o CheckOptions) Report {
 	r.add("configuration", Fine, "%s", path)
 	leaf := r.tls(cfg, time.Now())
 	r.webNames(cfg, leaf)
+	if !r.policy(cfg) {
+		return r // the data is not opened either without it
+	}
 	g, err := server.Open(ctx, cfg, telemetry.Discard())
 	if err != nil {
 		r.add("data", Bad, "%v", err)

@@ -32,6 +32,7 @@ type Config struct {
 	HTTP      HTTP      `toml:"http" doc:"Health and metrics: /livez, /readyz, /metrics."`
 	DNS       DNS       `toml:"dns" doc:"Look-ups for SPF, DKIM and DMARC. Mail is accepted without their results if they take too long."`
 	Directory Directory `toml:"directory" doc:"Where other people's certificates are found."`
+	Policy    Policy    `toml:"policy" doc:"How mail that leaves is protected."`
 	Seal      Seal      `toml:"seal" doc:"How mail that arrives in clear is encrypted to its recipient."`
 	Store     Store     `toml:"store" doc:"What accounts may keep."`
 	Cluster   Cluster   `toml:"cluster" doc:"What several gateways with one store share besides: wake-ups, rate limits, and what one has looked up for all. All of it may be lost at any time: that makes them slower, and nothing wrong. keys_dir has to be the same on all of them."`
@@ -93,6 +94,11 @@ type Directory struct {
 	Timeout      Duration `toml:"timeout" doc:"How long one source may take. From \"100ms\" to \"30s\"."`
 	CAFile       string   `toml:"ca_file" doc:"Certificate authorities that are trusted for these look-ups besides those of the system, PEM. Empty: none."`
 	AllowPrivate bool     `toml:"allow_private" doc:"Ask hosts with loopback or private addresses too. Without, nobody can have this server ask machines that only it can reach."`
+}
+
+// Policy is how mail that leaves is protected.
+type Policy struct {
+	File string `toml:"file" doc:"The file with the rules, such as \"policy.toml\"; configs/policy.toml is one to start from. SIGHUP loads it again, and \"postern policy test\" tries it. Empty: mail is encrypted to whoever has a certificate, and to others goes in clear and is marked insecure."`
 }
 
 // Seal is how mail is sealed.

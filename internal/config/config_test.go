@@ -70,6 +70,7 @@ func TestRenderLoad(t *testing.T) {
 	c.HTTP.Listen = "localhost:0"
 	c.DNS = DNS{Servers: []string{"127.0.0.1", "[::1]:53"}, Timeout: 1500e6}
 	c.Directory = Directory{Sources: []string{"keyservers", "wkd"}, KeyServers: []string{"vks://keys.example.org"}, Timeout: 1700e6, CAFile: "/ca.pem", AllowPrivate: true}
+	c.Policy.File = "/p.toml"
 	c.Seal = Seal{Subject: "keep", NoCertificate: "reject"}
 	c.Store.Quota = 0
 	c.Cluster = Cluster{Driver: "redis", URL: "rediss-sentinel://u@[::1]:1,h/m/2", PasswordFile: "/p", SentinelPasswordFile: "/s", CAFile: "/ca", Prefix: "a:b"}

@@ -30,7 +30,7 @@ func (c *Config) Validate() error {
 func (c *Config) normalise(dir string) {
 	for _, p := range []*string{
 		&c.DataDir, &c.KeysDir, &c.TLS.Cert, &c.TLS.Key,
-		&c.Cluster.PasswordFile, &c.Cluster.SentinelPasswordFile, &c.Cluster.CAFile, &c.Directory.CAFile,
+		&c.Cluster.PasswordFile, &c.Cluster.SentinelPasswordFile, &c.Cluster.CAFile, &c.Directory.CAFile, &c.Policy.File,
 	} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)

@@ -4,7 +4,7 @@
 //
 //	gateway.go       the parts without the front ends
 //	serve.go         the front ends: start, stop
-//	reload.go        SIGHUP: domains, rules and TLS certificate of a running gateway
+//	reload.go        SIGHUP: domains, policy and TLS certificate of a running gateway
 //	housekeeping.go  what is done from time to time
 //	https.go         certificates for everybody; gate.go its connections
 //	http.go          /livez, /readyz, /metrics
@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"postern/bridge"
@@ -33,6 +34,7 @@ import (
 	"postern/internal/telemetry"
 	"postern/internal/vault"
 	"postern/keydir"
+	"postern/policy"
 )
 
 // spoolMemory is how much memory the messages being worked on may use together.
@@ -58,6 +60,7 @@ type Gateway struct {
 	Bridge      *bridge.Bridge
 
 	domains domains
+	policy  atomic.Pointer[policy.Policy]
 	changes chan keydir.Change // to be told to a person
 	now     func() time.Time
 }
@@ -105,6 +108,11 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 			err = errors.Join(err, g.Close())
 		}
 	}()
+	rules, err := loadPolicy(cfg)
+	if err != nil {
+		return nil, err
+	}
+	g.policy.Store(rules)
 	if g.Vault, err = vault.Open(cfg.KeysDir); err != nil {
 		return nil, fmt.Errorf("open keys: %w", err)
 	}
@@ -131,7 +139,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 	}
 	g.Publication = keydir.NewPublication(g.Store, now, log)
 	g.Bridge = bridge.New(g.bridgeOptions(spool))
-	g.Bridge.SetRules(rules(cfg))
+	g.Bridge.SetRules(bridgeRules(cfg))
 	return g, nil
 }
 
@@ -158,8 +166,8 @@ func (g *Gateway) bridgeOptions(spool string) bridge.Options {
 	return o
 }
 
-// rules are what a configuration says to the bridge and may say anew while it runs.
-func rules(c *config.Config) bridge.Rules {
+// bridgeRules are what a configuration says to the bridge and may say anew while it runs.
+func bridgeRules(c *config.Config) bridge.Rules {
 	var postmaster mail.Address
 	if c.Postmaster != "" {
 		postmaster, _ = mail.ParseAddress(c.Postmaster) // validated when it was loaded
@@ -169,6 +177,17 @@ func rules(c *config.Config) bridge.Rules {
 		KeepSubject: c.Seal.Subject == "keep", RejectWithoutCertificate: c.Seal.NoCertificate == "reject",
 	}
 }
+
+// loadPolicy reads the rules for mail that leaves, or returns the built-in ones.
+func loadPolicy(c *config.Config) (*policy.Policy, error) {
+	if c.Policy.File == "" {
+		return policy.Default(), nil
+	}
+	return policy.Load(c.Policy.File)
+}
+
+// Policy returns the rules for mail that leaves as they were loaded last.
+func (g *Gateway) Policy() *policy.Policy { return g.policy.Load() }
 
 // NewID returns a new id for transactions and logs.
 func (g *Gateway) NewID() string { return g.Store.NewID().String() }

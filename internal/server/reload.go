@@ -9,15 +9,20 @@ import (
 	"postern/internal/telemetry"
 )
 
-// Reload takes over what may change while the gateway runs: domains, postmaster, seal
-// and the TLS certificate, whose files are read again. If the certificate cannot be
-// loaded, all stays as it was. The domain of a bare <postmaster> and everything else
+// Reload takes over what may change while the gateway runs: domains, postmaster, seal,
+// the policy and the TLS certificate, whose files are read again. If the policy or the
+// certificate cannot be loaded, all stays as it was. The domain of a bare <postmaster> and everything else
 // stay as they are until the next start; the log names what differs there.
 func (r *Running) Reload(cfg *config.Config) error {
+	rules, err := loadPolicy(cfg)
+	if err != nil {
+		return err
+	}
 	if err := r.tls.load(cfg.TLS); err != nil {
 		return err
 	}
-	r.gateway.Bridge.SetRules(rules(cfg))
+	r.gateway.policy.Store(rules)
+	r.gateway.Bridge.SetRules(bridgeRules(cfg))
 	r.gateway.domains.set(cfg.Domains)
 	r.gateway.Directory.Forget()
 	if keys := needStart(r.gateway.Config, cfg); len(keys) > 0 {

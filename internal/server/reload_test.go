@@ -3,13 +3,16 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"postern/internal/config"
+	"postern/policy"
 )
 
 // serial is that of the certificate that the gateway shows.
@@ -98,6 +101,37 @@ func TestNeedStart(t *testing.T) {
 		if got := strings.Join(needStart(config.Default(), c), " "); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// The policy is loaded anew. One that does not load leaves everything as it was.
+func TestReloadPolicy(t *testing.T) {
+	t.Parallel()
+	c := newConfig(t)
+	g, r, _ := serve(t, c)
+	decide := func() string { return g.Policy().Decide(policy.Facts{Recipient: "bob@there.test"}).Rule }
+	if rule := decide(); rule != policy.OpportunisticRule {
+		t.Errorf("without a file %q decides", rule)
+	}
+	next := clone(c)
+	next.Policy.File = filepath.Join(t.TempDir(), "policy.toml")
+	const rule = "[[rule]]\nname = \"%s\"\nwhen = '%s'\nfloor = \"sealed\"\n"
+	write(t, next.Policy.File, fmt.Sprintf(rule, "first", "true"))
+	if err := r.Reload(next); err != nil || decide() != "first" {
+		t.Errorf("%v, %q decides", err, decide())
+	}
+	write(t, next.Policy.File, fmt.Sprintf(rule, "second", "tru"))
+	last := clone(next)
+	last.Domains = []string{"here.test", "new.test"}
+	if err := r.Reload(last); err == nil || !strings.Contains(err.Error(), "policy.toml:3: ") || decide() != "first" {
+		t.Errorf("a broken file: %v, %q decides", err, decide())
+	}
+	if err := send(r, "", "postmaster@new.test", hello); err == nil {
+		t.Error("a broken policy let the rest through")
+	}
+	write(t, next.Policy.File, fmt.Sprintf(rule, "second", "true"))
+	if err := r.Reload(last); err != nil || decide() != "second" {
+		t.Errorf("%v, %q decides", err, decide())
 	}
 }
 
