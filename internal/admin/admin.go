@@ -12,7 +12,8 @@
 //	import.go, mbox.go, maildir.go       old mail comes in (RFC 4155, Maildir++)
 //	export.go                            mail goes out
 //	directory.go, policy.go              what would become of mail, and why
-//	check.go, reach.go                   is all well?
+//	dkim.go                              the keys that sign what leaves
+//	check.go, reach.go, records.go       is all well?
 package admin
 
 import (

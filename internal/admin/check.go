@@ -97,6 +97,7 @@ func Check(ctx context.Context, path string, o CheckOptions) Report {
 	r.accounts(ctx, a, time.Now())
 	if o.DNS {
 		r.dns(ctx, g)
+		r.records(ctx, g)
 	}
 	r.reach(ctx, cfg, leaf)
 	if o.Store {
@@ -140,13 +141,19 @@ func (r *Report) tls(cfg *config.Config, now time.Time) *x509.Certificate {
 	return leaf
 }
 
-// webNames looks whether others can ask for certificates: by one of two names, which
-// the TLS certificate has to have.
+// webNames looks whether others can ask for certificates, by one of two names, and for
+// the MTA-STS policy: the TLS certificate has to have these names.
 func (r *Report) webNames(cfg *config.Config, leaf *x509.Certificate) {
-	if leaf == nil || cfg.HTTPS.Listen == "" || !cfg.HTTPS.Publish {
+	if leaf == nil || cfg.HTTPS.Listen == "" {
 		return
 	}
 	for _, d := range cfg.Domains {
+		if cfg.HTTPS.MTASTS != "none" && leaf.VerifyHostname("mta-sts."+d) != nil {
+			r.add("TLS certificate", Warn, "is not for mta-sts.%s: others cannot ask for the MTA-STS policy", d)
+		}
+		if !cfg.HTTPS.Publish {
+			continue
+		}
 		if leaf.VerifyHostname("openpgpkey."+d) != nil && leaf.VerifyHostname(d) != nil {
 			r.add("TLS certificate", Warn, "is not for openpgpkey.%s: others cannot ask for the certificates of accounts there", d)
 		}

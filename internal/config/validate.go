@@ -77,6 +77,7 @@ func (c *Config) problems() []*Problem {
 	k.cluster(&c.Cluster)
 	k.directory(&c.Directory)
 	k.oneOf("seal.subject", c.Seal.Subject, "hide", "keep")
+	k.oneOf("https.mta_sts", c.HTTPS.MTASTS, "none", "testing", "enforce")
 	k.oneOf("seal.no_certificate", c.Seal.NoCertificate, "hold", "reject")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")

@@ -8,6 +8,7 @@
 //	housekeeping.go  what is done from time to time
 //	https.go         certificates for everybody; gate.go its connections
 //	http.go          /livez, /readyz, /metrics
+//	mtasts.go        our domains' MTA-STS policy, and the keys that mail is signed with
 //	tls.go           the TLS certificate
 //	accounts.go      accounts for package auth
 package server
@@ -44,12 +45,14 @@ const spoolMemory = 48 << 20
 // what Start puts the front ends before.
 type Gateway struct {
 	// Config is what the gateway was opened with. Reload does not change it.
-	Config    *config.Config
-	Log       *slog.Logger
-	Metrics   *telemetry.Metrics
-	Store     *store.Store
-	Blobs     *blob.Files
-	Vault     *vault.Vault
+	Config  *config.Config
+	Log     *slog.Logger
+	Metrics *telemetry.Metrics
+	Store   *store.Store
+	Blobs   *blob.Files
+	Vault   *vault.Vault
+	// Signer signs what leaves by DKIM.
+	Signer    *msgauth.Signer
 	Cluster   cluster.Cluster
 	Directory *keydir.Directory
 	// Autocrypt learns certificates from mail; nil if it is no configured source.
@@ -116,6 +119,11 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 	if g.Vault, err = vault.Open(cfg.KeysDir); err != nil {
 		return nil, fmt.Errorf("open keys: %w", err)
 	}
+	keys, err := loadSigning(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open keys: %w", err)
+	}
+	g.Signer = msgauth.NewSigner(keys...)
 	spool := filepath.Join(cfg.DataDir, "spool")
 	if err := os.MkdirAll(spool, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)

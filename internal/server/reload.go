@@ -10,11 +10,15 @@ import (
 )
 
 // Reload takes over what may change while the gateway runs: domains, postmaster, seal,
-// the policy and the TLS certificate, whose files are read again. If the policy or the
-// certificate cannot be loaded, all stays as it was. The domain of a bare <postmaster> and everything else
+// the policy, the TLS certificate and the DKIM keys, whose files are read again. If one
+// of them cannot be loaded, all stays as it was. The domain of a bare <postmaster> and everything else
 // stay as they are until the next start; the log names what differs there.
 func (r *Running) Reload(cfg *config.Config) error {
 	rules, err := loadPolicy(cfg)
+	if err != nil {
+		return err
+	}
+	keys, err := loadSigning(r.gateway.Config) // keys_dir needs a start
 	if err != nil {
 		return err
 	}
@@ -22,6 +26,7 @@ func (r *Running) Reload(cfg *config.Config) error {
 		return err
 	}
 	r.gateway.policy.Store(rules)
+	r.gateway.Signer.Set(keys...)
 	r.gateway.Bridge.SetRules(bridgeRules(cfg))
 	r.gateway.domains.set(cfg.Domains)
 	r.gateway.Directory.Forget()
