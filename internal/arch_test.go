@@ -78,6 +78,7 @@ var fences = []struct {
 	{"net/http", []string{"keydir", "internal/deliver", "internal/server", "internal/bench"}, true, "whoever can speak HTTP can tell the world whom we write to"},
 	{"github.com/alecthomas/kong", []string{"cmd/postern"}, false, "the command line is a front end"},
 	{"github.com/BurntSushi/toml", []string{"internal/config", "policy"}, true, "configuration is read in one place"},
+	{"github.com/expr-lang/expr", []string{"policy"}, true, "only the policy is programmed by its owner"},
 	{"github.com/miekg/dns", []string{"internal/dns"}, true, "one place tells no answer from no such record"},
 	{"log", nil, false, "logs go through log/slog"},
 }
@@ -110,6 +111,7 @@ var dependencies = map[string]string{
 	"github.com/emersion/go-msgauth":      "DKIM, DMARC records, Authentication-Results",
 	"github.com/emersion/go-sasl":         "the interface of SASL mechanisms, and PLAIN",
 	"github.com/emersion/go-smtp":         "SMTP",
+	"github.com/expr-lang/expr":           "expressions in policy.toml",
 	"github.com/miekg/dns":                "DNS with the AD bit, and types that package net has not",
 	"github.com/prometheus/client_golang": "metrics",
 	"github.com/redis/go-redis/v9":        "Redis, for what the nodes of a cluster share and may lose",

@@ -251,8 +251,8 @@ func TestCheckTLS(t *testing.T) {
 	r.want(t, "TLS certificate", Bad, "PEM")
 }
 
-// Others ask for certificates by openpgpkey.DOMAIN or DOMAIN, and want a certificate
-// for that name.
+// Others ask for certificates by openpgpkey.DOMAIN or DOMAIN, and for the MTA-STS policy
+// by mta-sts.DOMAIN, and want a certificate for that name.
 func TestCheckWebNames(t *testing.T) {
 	t.Parallel()
 	cfg := config.Default()
@@ -266,11 +266,12 @@ func TestCheckWebNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	var r Report
-	if r.webNames(cfg, pair.Leaf); len(r) != 1 {
+	if r.webNames(cfg, pair.Leaf); len(r) != 2 {
 		t.Errorf("%+v", r)
 	}
+	r.want(t, "TLS certificate", Warn, "is not for mta-sts.there.test")
 	r.want(t, "TLS certificate", Warn, "is not for openpgpkey.there.test")
-	cfg.HTTPS.Publish = false
+	cfg.HTTPS.Publish, cfg.HTTPS.MTASTS = false, "none"
 	r = nil
 	if r.webNames(cfg, pair.Leaf); len(r) != 0 {
 		t.Errorf("nothing is published, but %+v", r)

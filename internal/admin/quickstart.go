@@ -63,12 +63,16 @@ func Quickstart(ctx context.Context, o QuickstartOptions) (_ *Setup, err error) 
 	if err := layOut(o.Dir, cfg); err != nil {
 		return nil, err
 	}
+	keys, err := firstDKIM(filepath.Join(o.Dir, cfg.KeysDir), addr.Domain)
+	if err != nil {
+		return nil, err
+	}
 	setup := &Setup{
 		Address: addr.String(), Config: filepath.Join(o.Dir, configName), Hostname: cfg.Hostname, Listen: o.Listen,
 		Fingerprints: []string{}, GatewayKey: filepath.Join(o.Dir, cfg.KeysDir, vault.PublicKeyFile), Notes: []string{},
 	}
 	setup.Ports, _ = config.Ports(o.BasePort)
-	setup.DNS = records(cfg.Hostname, addr.Domain, o.Listen, setup.Ports)
+	setup.DNS = records(cfg, addr.Domain, o.Listen, setup.Ports, keys)
 	setup.note(addr, o)
 	if err := setup.firstAccount(ctx, o.Certificate); err != nil {
 		return nil, err
@@ -204,6 +208,15 @@ func layOut(dir string, cfg *config.Config) error {
 	return nil
 }
 
+// firstDKIM makes the first keys that sign what leaves. They sign at once: before their
+// records are published, a signature proves nothing, and does no harm.
+func firstDKIM(dir, domain string) (vault.DKIMKeys, error) {
+	if _, err := vault.CreateDKIM(dir, domain, time.Now()); err != nil {
+		return nil, err
+	}
+	return vault.ActivateDKIM(dir, domain)
+}
+
 // firstAccount makes the database with the account, and imports its certificate.
 func (s *Setup) firstAccount(ctx context.Context, certificate []byte) (err error) {
 	cfg, err := config.Load(s.Config)
@@ -246,11 +259,12 @@ func (s *Setup) note(addr mail.Address, o QuickstartOptions) {
 	if s.Ports.HTTPS != 443 {
 		add("Others look for certificates on port 443 only. Port %d is for trying, or to be forwarded to.", s.Ports.HTTPS)
 	}
-	add("This gateway sends no mail. If other servers send for %s, name them in its SPF record before you publish it.", addr.Domain)
+	add("If other servers send mail for %s, name them in its SPF record before you publish it.", addr.Domain)
 }
 
 // records are the DNS records to publish, as lines of a zone file.
-func records(hostname, domain, listen string, ports config.PortPlan) []string {
+func records(cfg *config.Config, domain, listen string, ports config.PortPlan, keys vault.DKIMKeys) []string {
+	hostname := cfg.Hostname
 	kind, address := "A", "<this server's public IP address>"
 	if ip, err := netip.ParseAddr(listen); err == nil && ip.IsGlobalUnicast() && !ip.IsPrivate() {
 		address = ip.String()
@@ -258,14 +272,15 @@ func records(hostname, domain, listen string, ports config.PortPlan) []string {
 			kind = "AAAA"
 		}
 	}
-	return []string{
+	all := []string{
 		fmt.Sprintf("%s.\tIN\t%s\t%s", hostname, kind, address),
 		fmt.Sprintf("%s.\tIN\tMX\t10 %s.", domain, hostname),
 		fmt.Sprintf("%s.\tIN\tTXT\t\"v=spf1 mx -all\"", domain),
 		fmt.Sprintf("_dmarc.%s.\tIN\tTXT\t\"v=DMARC1; p=reject\"", domain),
 		fmt.Sprintf("_imaps._tcp.%s.\tIN\tSRV\t0 1 %d %s.", domain, ports.IMAPS, hostname),
-		fmt.Sprintf("openpgpkey.%s.\tIN\tCNAME\t%s.", domain, hostname),
 	}
+	all = append(all, hosts(cfg, domain)...)
+	return append(append(all, lines(dkimRecords(keys))...), lines(transportRecords(cfg, domain))...)
 }
 
 // WriteText implements the human form.

@@ -28,10 +28,11 @@ type Config struct {
 	TLS       TLS       `toml:"tls" doc:"The certificate that SMTP, IMAP and HTTPS show. SIGHUP loads it again."`
 	SMTP      SMTP      `toml:"smtp" doc:"Mail that other servers deliver to us (MX)."`
 	IMAP      IMAP      `toml:"imap" doc:"Mail that our users read."`
-	HTTPS     HTTPS     `toml:"https" doc:"Where our users' certificates are found by whoever wants to write to them: Web Key Directory, and look-ups by HKP and VKS. It is asked by the names of the domains and by openpgpkey.DOMAIN and keys.DOMAIN; the certificate above has to have these names too."`
+	HTTPS     HTTPS     `toml:"https" doc:"Where our users' certificates are found by whoever wants to write to them: Web Key Directory, and look-ups by HKP and VKS. It is asked by the names of the domains and by openpgpkey.DOMAIN, keys.DOMAIN and mta-sts.DOMAIN; the certificate above has to have these names too."`
 	HTTP      HTTP      `toml:"http" doc:"Health and metrics: /livez, /readyz, /metrics."`
 	DNS       DNS       `toml:"dns" doc:"Look-ups for SPF, DKIM and DMARC, and for the directory. Mail is accepted without the results of the first three if they take too long."`
 	Directory Directory `toml:"directory" doc:"Where other people's certificates are found."`
+	Policy    Policy    `toml:"policy" doc:"How mail that leaves is protected."`
 	Seal      Seal      `toml:"seal" doc:"How mail that arrives in clear is encrypted to its recipient."`
 	Store     Store     `toml:"store" doc:"What accounts may keep."`
 	Cluster   Cluster   `toml:"cluster" doc:"What several gateways with one store share besides: wake-ups, rate limits, and what one has looked up for all. All of it may be lost at any time: that makes them slower, and nothing wrong. keys_dir has to be the same on all of them."`
@@ -70,6 +71,7 @@ type HTTPS struct {
 	Listen              string `toml:"listen" doc:"Address and port, such as \":443\", which is where others ask. Empty: not served."`
 	ListenHKP           string `toml:"listen_hkp" doc:"Address and port for look-ups by HKP without TLS, such as \":11371\", for programs that know no other. Whoever listens on the way sees who is looked for. Empty: not served."`
 	Publish             bool   `toml:"publish" doc:"Give an account's certificates to whoever asks for its address. Without, everybody is told that there is nothing. One account is left out by: postern account publish ADDRESS off."`
+	MTASTS              string `toml:"mta_sts" doc:"What other servers are told by MTA-STS, at https://mta-sts.DOMAIN/.well-known/mta-sts.txt, of the TLS of this one. \"testing\": deliver in any case, and report what fails; \"enforce\": deliver only if the certificate above is valid for hostname and was issued by an authority that they trust; \"none\": nothing, which takes back what was said before."`
 	RequestRate         int    `toml:"request_rate" doc:"The most requests a minute from one IPv4 address or one IPv6 /64."`
 	MaxConnections      int    `toml:"max_connections" doc:"The most connections at once."`
 	MaxConnectionsPerIP int    `toml:"max_connections_per_ip" doc:"The most connections at once from one such address."`
@@ -94,6 +96,11 @@ type Directory struct {
 	Timeout      Duration `toml:"timeout" doc:"How long one source may take. From \"100ms\" to \"30s\"."`
 	CAFile       string   `toml:"ca_file" doc:"Certificate authorities that are trusted for these look-ups besides those of the system, PEM. Empty: none."`
 	AllowPrivate bool     `toml:"allow_private" doc:"Ask hosts with loopback or private addresses too. Without, nobody can have this server ask machines that only it can reach."`
+}
+
+// Policy is how mail that leaves is protected.
+type Policy struct {
+	File string `toml:"file" doc:"The file with the rules, such as \"policy.toml\"; configs/policy.toml is one to start from. SIGHUP loads it again, and \"postern policy test\" tries it. Empty: mail is encrypted to whoever has a certificate, and to others goes in clear and is marked insecure."`
 }
 
 // Seal is how mail is sealed.
@@ -138,7 +145,7 @@ func Default() *Config {
 			MaxConnectionsPerIP: 50, ConnectionRate: 600, MessageRate: 3000,
 		},
 		IMAP:      IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 2000, MaxConnectionsPerIP: 100, MaxConnectionsPerAccount: 30},
-		HTTPS:     HTTPS{Listen: ":443", Publish: true, RequestRate: 1200, MaxConnections: 1000, MaxConnectionsPerIP: 50},
+		HTTPS:     HTTPS{Listen: ":443", Publish: true, MTASTS: "testing", RequestRate: 1200, MaxConnections: 1000, MaxConnectionsPerIP: 50},
 		HTTP:      HTTP{Listen: "127.0.0.1:9325"},
 		DNS:       DNS{Servers: []string{}, Validating: []string{}, Timeout: Duration(2 * time.Second)},
 		Directory: Directory{Sources: []string{"wkd", "autocrypt", "dane"}, KeyServers: []string{}, Timeout: Duration(2 * time.Second)},

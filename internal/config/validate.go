@@ -30,7 +30,7 @@ func (c *Config) Validate() error {
 func (c *Config) normalise(dir string) {
 	for _, p := range []*string{
 		&c.DataDir, &c.KeysDir, &c.TLS.Cert, &c.TLS.Key,
-		&c.Cluster.PasswordFile, &c.Cluster.SentinelPasswordFile, &c.Cluster.CAFile, &c.Directory.CAFile,
+		&c.Cluster.PasswordFile, &c.Cluster.SentinelPasswordFile, &c.Cluster.CAFile, &c.Directory.CAFile, &c.Policy.File,
 	} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
@@ -82,6 +82,7 @@ func (c *Config) problems() []*Problem {
 	k.cluster(&c.Cluster)
 	k.directory(&c.Directory)
 	k.oneOf("seal.subject", c.Seal.Subject, "hide", "keep")
+	k.oneOf("https.mta_sts", c.HTTPS.MTASTS, "none", "testing", "enforce")
 	k.oneOf("seal.no_certificate", c.Seal.NoCertificate, "hold", "reject")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")

@@ -4,10 +4,11 @@
 //
 //	gateway.go       the parts without the front ends
 //	serve.go         the front ends: start, stop
-//	reload.go        SIGHUP: domains, rules and TLS certificate of a running gateway
+//	reload.go        SIGHUP: domains, policy and TLS certificate of a running gateway
 //	housekeeping.go  what is done from time to time
 //	https.go         certificates for everybody; gate.go its connections
 //	http.go          /livez, /readyz, /metrics
+//	mtasts.go        our domains' MTA-STS policy, and the keys that mail is signed with
 //	tls.go           the TLS certificate
 //	accounts.go      accounts for package auth
 package server
@@ -20,6 +21,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"postern/bridge"
@@ -33,6 +35,7 @@ import (
 	"postern/internal/telemetry"
 	"postern/internal/vault"
 	"postern/keydir"
+	"postern/policy"
 )
 
 // spoolMemory is how much memory the messages being worked on may use together.
@@ -42,12 +45,14 @@ const spoolMemory = 48 << 20
 // what Start puts the front ends before.
 type Gateway struct {
 	// Config is what the gateway was opened with. Reload does not change it.
-	Config    *config.Config
-	Log       *slog.Logger
-	Metrics   *telemetry.Metrics
-	Store     *store.Store
-	Blobs     *blob.Files
-	Vault     *vault.Vault
+	Config  *config.Config
+	Log     *slog.Logger
+	Metrics *telemetry.Metrics
+	Store   *store.Store
+	Blobs   *blob.Files
+	Vault   *vault.Vault
+	// Signer signs what leaves by DKIM.
+	Signer    *msgauth.Signer
 	Cluster   cluster.Cluster
 	Directory *keydir.Directory
 	// Autocrypt learns certificates from mail; nil if it is no configured source.
@@ -58,6 +63,7 @@ type Gateway struct {
 	Bridge      *bridge.Bridge
 
 	domains domains
+	policy  atomic.Pointer[policy.Policy]
 	changes chan keydir.Change // to be told to a person
 	now     func() time.Time
 }
@@ -107,9 +113,19 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 			err = errors.Join(err, g.Close())
 		}
 	}()
+	rules, err := loadPolicy(cfg)
+	if err != nil {
+		return nil, err
+	}
+	g.policy.Store(rules)
 	if g.Vault, err = vault.Open(cfg.KeysDir); err != nil {
 		return nil, fmt.Errorf("open keys: %w", err)
 	}
+	keys, err := loadSigning(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open keys: %w", err)
+	}
+	g.Signer = msgauth.NewSigner(keys...)
 	spool := filepath.Join(cfg.DataDir, "spool")
 	if err := os.MkdirAll(spool, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -133,7 +149,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 	}
 	g.Publication = keydir.NewPublication(g.Store, now, log)
 	g.Bridge = bridge.New(g.bridgeOptions(spool))
-	g.Bridge.SetRules(rules(cfg))
+	g.Bridge.SetRules(bridgeRules(cfg))
 	return g, nil
 }
 
@@ -172,8 +188,8 @@ func (g *Gateway) bridgeOptions(spool string) bridge.Options {
 	return o
 }
 
-// rules are what a configuration says to the bridge and may say anew while it runs.
-func rules(c *config.Config) bridge.Rules {
+// bridgeRules are what a configuration says to the bridge and may say anew while it runs.
+func bridgeRules(c *config.Config) bridge.Rules {
 	var postmaster mail.Address
 	if c.Postmaster != "" {
 		postmaster, _ = mail.ParseAddress(c.Postmaster) // validated when it was loaded
@@ -183,6 +199,17 @@ func rules(c *config.Config) bridge.Rules {
 		KeepSubject: c.Seal.Subject == "keep", RejectWithoutCertificate: c.Seal.NoCertificate == "reject",
 	}
 }
+
+// loadPolicy reads the rules for mail that leaves, or returns the built-in ones.
+func loadPolicy(c *config.Config) (*policy.Policy, error) {
+	if c.Policy.File == "" {
+		return policy.Default(), nil
+	}
+	return policy.Load(c.Policy.File)
+}
+
+// Policy returns the rules for mail that leaves as they were loaded last.
+func (g *Gateway) Policy() *policy.Policy { return g.policy.Load() }
 
 // NewID returns a new id for transactions and logs.
 func (g *Gateway) NewID() string { return g.Store.NewID().String() }

@@ -13,6 +13,7 @@
 //	hold.key         OpenPGP secret key, armored, no passphrase
 //	hold.pub         its certificate, armored
 //	master.secret    32 random octets, in hex
+//	dkim/            the keys that mail is signed with, see dkim.go
 //
 // The secret ones have mode 0600, the directory 0700; Open refuses anything wider.
 package vault
