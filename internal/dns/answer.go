@@ -26,6 +26,7 @@ const (
 	TypeMX         = dns.TypeMX
 	TypeTXT        = dns.TypeTXT
 	TypePTR        = dns.TypePTR
+	TypeCNAME      = dns.TypeCNAME
 	TypeTLSA       = dns.TypeTLSA
 	TypeOPENPGPKEY = dns.TypeOPENPGPKEY
 )
