@@ -140,3 +140,11 @@ func (a Answer) Addrs() []netip.Addr {
 	}
 	return addrs
 }
+
+// Texts are the records of an answer of type TypeTXT, the strings of each joined.
+func (a Answer) Texts() []string {
+	if a.forms == nil {
+		return nil
+	}
+	return a.forms.txt
+}
