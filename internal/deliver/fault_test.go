@@ -265,7 +265,9 @@ func TestFaultWithinTLS(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.policy(enforce)
-			w.o.Timeouts = hasty(name)
+			if name == "hangs" || name == "no reply" {
+				w.o.Timeouts = hasty(name)
+			}
 			m := w.mta(1, &testkit.MTA{
 				TLS: config(w.ca.issue(t, time.Now().Add(time.Hour), "mx.example.test")),
 				Stage: func(conn *testkit.MTAConn, stage, _ string) bool {

@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -52,7 +53,7 @@ func newAuthority(t testing.TB) *authority {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(24 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		NotAfter: time.Now().Add(1000 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -125,16 +126,22 @@ func (w *world) carrier() *Carrier {
 	w.t.Helper()
 	o := w.o
 	if o.Resolver == nil {
-		r, err := dns.New(dns.Options{Servers: []string{w.dns.Addr}, Timeout: 5 * time.Second})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.t.Cleanup(r.Close)
-		o.Resolver = r
+		o.Resolver = resolver(w.t, w.dns, nil)
 	}
 	c := New(o)
 	w.t.Cleanup(c.Close)
 	return c
+}
+
+// resolver asks s, and believes what validating say they have validated.
+func resolver(t testing.TB, s *dnstest.Server, validating []string) *dns.Resolver {
+	t.Helper()
+	r, err := dns.New(dns.Options{Servers: []string{s.Addr}, Validating: validating, Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
 }
 
 // mta starts a server on 127.0.0.n at the world's port.
@@ -188,8 +195,8 @@ func (w *world) policy(text string, names ...string) *site {
 	if len(names) == 0 {
 		names = []string{"mta-sts." + domain}
 	}
-	web.TLS = config(w.ca.issue(w.t, time.Now().Add(time.Hour), names...))
-	web.Config.ErrorLog = nil
+	web.TLS = config(w.ca.issue(w.t, time.Now().Add(100*time.Hour), names...))
+	web.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	web.StartTLS()
 	w.t.Cleanup(web.Close)
 	w.o.PolicyPort = uint16(web.Listener.Addr().(*net.TCPAddr).Port)
