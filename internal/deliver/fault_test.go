@@ -182,7 +182,7 @@ func skipped(f fault, offer, floor string) bool {
 	case offer == "chunking" && (strings.HasSuffix(f.name, "at DATA") || strings.HasSuffix(f.name, "at content") || f.name == "stops reading"):
 		return true
 	case f.slow() || strings.HasPrefix(f.name, "endless"):
-		return offer != "pipelining" || floor == "verified"
+		return offer != "pipelining" || floor != "opportunistic" && floor != "enforce"
 	}
 	return false
 }
@@ -195,16 +195,18 @@ func TestFaults(t *testing.T) {
 	offers := map[string][]string{
 		"plain":      nil,
 		"pipelining": {"PIPELINING", "8BITMIME"},
-		"chunking":   {"PIPELINING", "CHUNKING", "REQUIRETLS"},
+		"chunking":   {"PIPELINING", "CHUNKING"},
 	}
 	floors := []struct {
-		name      string
-		published bool
-		change    func(*Request)
+		name   string
+		proof  string // how the server proves itself
+		change func(*Request)
 	}{
-		{"opportunistic", false, func(*Request) {}},
-		{"enforce", true, func(*Request) {}},
-		{"verified", true, verified},
+		{"opportunistic", "", func(*Request) {}},
+		{"enforce", "mta-sts", func(*Request) {}},
+		{"verified", "mta-sts", verified},
+		{"DANE", "dane", func(*Request) {}},
+		{"required", "dane", requireTLS},
 	}
 	for _, f := range faults() {
 		for offer, keywords := range offers {
@@ -215,11 +217,17 @@ func TestFaults(t *testing.T) {
 				t.Run(f.name+", "+offer+", "+floor.name, func(t *testing.T) {
 					t.Parallel()
 					w := newWorld(t)
-					m := w.mta(1, &testkit.MTA{Offer: keywords, Stage: f.stage, TLS: config(w.ca.issue(t, time.Now().Add(time.Hour), "mx.example.test"))})
-					wanted := f.open
-					if floor.published {
+					cert := w.ca.issue(t, time.Now().Add(time.Hour), "mx.example.test")
+					m := w.mta(1, &testkit.MTA{Offer: keywords, OfferTLS: append([]string{"REQUIRETLS"}, keywords...), Stage: f.stage, TLS: config(cert)})
+					wanted := strings.Replace(f.want, "mta-sts", floor.proof, 1)
+					switch floor.proof {
+					case "":
+						wanted = f.open
+					case "mta-sts":
 						w.policy(enforce)
-						wanted = f.want
+					case "dane":
+						w.dns.Secure(true)
+						tlsaEE(selectSPKI, matchSHA256)(w, cert)
 					}
 					if f.slow() {
 						w.o.Timeouts = hasty(f.name)
@@ -230,11 +238,8 @@ func TestFaults(t *testing.T) {
 						}
 					})
 					want(t, "result", got, wanted)
-					if floor.published && strings.Contains(m.Clear(), canary) {
-						t.Errorf("seen in clear: %q", m.Clear())
-					}
-					if floor.published && strings.Contains(m.Clear(), "MAIL") {
-						t.Errorf("the envelope was seen in clear: %q", m.Clear())
+					if floor.proof != "" && (strings.Contains(m.Clear(), canary) || strings.Contains(m.Clear(), "MAIL")) {
+						t.Errorf("content or envelope were seen in clear: %q", m.Clear())
 					}
 					if messages := m.Messages(); (len(messages) > 0) != strings.HasPrefix(wanted, "delivered") {
 						t.Errorf("%d messages were taken: %+v", len(messages), messages)
@@ -312,7 +317,7 @@ func TestLostReply(t *testing.T) {
 // to the next one; one that has seen some does not.
 func TestHostileFirst(t *testing.T) {
 	t.Parallel()
-	for _, stage := range append(stages(), "refused", "421 at MAIL") {
+	for _, stage := range append(stages(), "refused", "421 at MAIL", "421 at RCPT", "421 at DATA") {
 		t.Run(stage, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, "two.test. 300 IN A 127.0.0.2", "example.test. 300 IN MX 20 two.test.")
@@ -320,8 +325,8 @@ func TestHostileFirst(t *testing.T) {
 			switch stage {
 			case "refused":
 				step = at("connect", say("554 5.7.1 no\r\n"))
-			case "421 at MAIL":
-				step = at("MAIL", say("421 4.3.2 no\r\n"))
+			case "421 at MAIL", "421 at RCPT", "421 at DATA":
+				step = at(strings.TrimPrefix(stage, "421 at "), say("421 4.3.2 no\r\n"))
 			case "content", "end":
 				wanted = "retry 451 4.4.2 none"
 			}

@@ -190,6 +190,7 @@ func TestDANENames(t *testing.T) {
 		{"records at the host's own name", "host.test", "host.test", byDANE, ""},
 		{"the alias is signed, where it leads to is not", "host.test", "host.test", byDANE, "host.test. A AAAA"},
 		{"the host is not signed at all", "host.test", "host.test", unproven, "host.test. A AAAA CNAME"},
+		{"the records are not signed", "host.test", "real.test", unproven, "TLSA"},
 		{"the domain is not signed", "host.test", "host.test", unproven, "d.test. MX"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -201,6 +202,9 @@ func TestDANENames(t *testing.T) {
 				reply.SetReply(m)
 				q := m.Question[0]
 				w.dns.Fill(reply, q.Name, q.Qtype)
+				if c.insecure == "TLSA" && q.Qtype == miekg.TypeTLSA {
+					reply.AuthenticatedData = false
+				}
 				for _, word := range strings.Fields(c.insecure)[min(1, len(strings.Fields(c.insecure))):] {
 					if strings.HasPrefix(c.insecure, q.Name) && word == miekg.TypeToString[q.Qtype] {
 						reply.AuthenticatedData = false
