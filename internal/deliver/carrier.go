@@ -135,7 +135,7 @@ func (t Timeouts) withDefaults() Timeouts {
 	return t
 }
 
-// Options configure a Carrier. Hostname and Resolver are required.
+// Options configure a Carrier. Resolver is required, and Hostname outside of tests.
 type Options struct {
 	// Hostname is what we call ourselves in EHLO. A mail exchanger of that name, or one
 	// of Names, is us.
@@ -197,6 +197,9 @@ type Carrier struct {
 // New returns a Carrier. It connects to nobody.
 func New(o Options) *Carrier {
 	o.Timeouts = o.Timeouts.withDefaults()
+	if o.Hostname == "" {
+		o.Hostname = "localhost"
+	}
 	if o.Port == 0 {
 		o.Port = defaultPort
 	}

@@ -61,6 +61,8 @@ func TestRoute(t *testing.T) {
 		{"no answer for the host", "x@d.test", records("d.test. 300 IN MX 5 servfail.test."), nil, "retry 451 4.4.3", 0},
 		{"no answer for one family", "x@d.test", records("noaaaa.test. 300 IN A 127.0.0.2", "d.test. 300 IN MX 5 noaaaa.test."), nil, ok, 2},
 		{"one unknown, one without address", "x@d.test", records("d.test. 300 IN MX 9 nowhere.test.", "d.test. 300 IN MX 5 servfail.test."), nil, "retry 451 4.4.3", 0},
+		{"too many addresses", "x@d.test", records("d.test. 300 IN MX 5 two.test.", "two.test. 300 IN A 127.0.0.9", "two.test. 300 IN A 127.0.0.10",
+			"two.test. 300 IN A 127.0.0.11", "two.test. 300 IN A 127.0.0.12", a2), nil, "retry 451 4.4.1", 0},
 		{"too many hosts", "x@d.test", append(many(12), "d.test. 300 IN MX 90 two.test.", a2), nil, "failed 550 5.4.4", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
