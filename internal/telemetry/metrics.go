@@ -27,6 +27,9 @@ type Metrics struct {
 	keydir    keydirMetrics
 	published map[string]counters // by protocol
 
+	deliverResults counters
+	deliverTLS     counters
+
 	imapConnections prometheus.Gauge
 	imapCommands    counters
 
@@ -67,6 +70,9 @@ func NewMetrics() *Metrics {
 
 		keydir:    r.keydir(),
 		published: r.published(),
+
+		deliverResults: r.counters("postern_deliver_recipients_total", "Recipients tried at next hops, by what became of them.", "result", deliverResults()),
+		deliverTLS:     r.counters("postern_deliver_tls_total", "Recipients delivered to next hops, by the TLS of the connection.", "tls", deliverTLS()),
 
 		imapConnections: r.gauge("postern_imapd_connections", "IMAP connections that are open."),
 		imapCommands:    r.counters("postern_imapd_commands_total", "IMAP commands.", "command", imapCommands()),
