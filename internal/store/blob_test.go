@@ -93,7 +93,7 @@ func testCheck(t *testing.T, s *Store) {
 		{"outgoing recipients", `UPDATE outgoing SET rcpts = rcpts + 1`, `UPDATE outgoing SET rcpts = rcpts - 1`},
 		{"recipient held apart from its copy", `UPDATE outgoing SET level = 5`, `UPDATE outgoing SET level = 6`},
 		{"recipient due within its lease", `UPDATE outgoing_rcpts SET lease = due + 1`, `UPDATE outgoing_rcpts SET lease = 0`},
-		{"recipient on hold and due", `UPDATE outgoing_rcpts SET cancelled = 1`, `UPDATE outgoing_rcpts SET cancelled = 0`},
+		{"recipient on hold and due", `UPDATE outgoing_rcpts SET verdict = 1`, `UPDATE outgoing_rcpts SET verdict = 0`},
 		{"lane rcpts", `UPDATE outgoing_lanes SET rcpts = rcpts + 1`, `UPDATE outgoing_lanes SET rcpts = rcpts - 1`},
 		{"lane on_hold", `UPDATE outgoing_lanes SET on_hold = 1`, `UPDATE outgoing_lanes SET on_hold = 0`},
 		{"lane due", `UPDATE outgoing_lanes SET due = due - 1`, `UPDATE outgoing_lanes SET due = due + 1`},

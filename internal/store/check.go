@@ -145,7 +145,7 @@ var checks = [...]check{
 		JOIN outgoing o ON o.id = r.copy WHERE r.held <> (CASE WHEN o.level = 5 THEN 1 ELSE 0 END)`},
 	{"recipient due within its lease", `SELECT id, due, lease FROM outgoing_rcpts WHERE due < lease`},
 	{"recipient on hold and due", `SELECT id, due, 0 FROM outgoing_rcpts
-		WHERE on_hold + cancelled > 0 AND due < 9223372036854775807`},
+		WHERE on_hold + verdict > 0 AND due < 9223372036854775807`},
 	laneCheck("rcpts", "COUNT(*)", "r.n"),
 	laneCheck("on_hold", "SUM(on_hold)", "r.n"),
 	laneCheck("due", "MIN(due)", "(CASE WHEN l.backoff > r.n THEN l.backoff ELSE r.n END)"),

@@ -143,7 +143,7 @@ func (t *tx) nextDue(full map[Lane]bool) (next time.Time, err error) {
 
 const (
 	rcptColumns = `outgoing_rcpts.id, copy, address, outgoing_rcpts.domain, notify, original, since, outgoing_rcpts.due,
-		delayed, outgoing_rcpts.on_hold, cancelled, owner, lease, attempts, tried, reply_code, enhanced, reply, host`
+		delayed, outgoing_rcpts.on_hold, verdict, owner, lease, attempts, tried, reply_code, enhanced, reply, host`
 	firstDue = `SELECT copy FROM outgoing_rcpts WHERE domain = $1 AND held = $2 AND due <= $3 ORDER BY due LIMIT 1`
 	// The outer conditions hold where another node has claimed the same meanwhile.
 	claimDue = `UPDATE outgoing_rcpts SET claim = $1, owner = $2, lease = $3, due = $3
@@ -155,7 +155,7 @@ const (
 func scanRcpt(r scanner, q *QueuedRcpt, more ...any) error {
 	var since, due, lease, tried int64
 	err := r.Scan(append([]any{&q.ID, &q.Copy, &q.Address, &q.Domain, &q.Notify, &q.Original, &since, &due, &q.Delayed,
-		&q.OnHold, &q.Cancelled, &q.Owner, &lease, &q.Attempts, &tried, &q.Reply.Code, &q.Reply.Enhanced,
+		&q.OnHold, &q.Verdict, &q.Owner, &lease, &q.Attempts, &tried, &q.Reply.Code, &q.Reply.Enhanced,
 		&q.Reply.Text, &q.Reply.Host}, more...)...)
 	q.Since, q.Due, q.Lease, q.Tried = fromMicros(since), dueTime(due), fromMicros(lease), fromMicros(tried)
 	return err
@@ -234,8 +234,7 @@ type Overdue struct {
 }
 
 // ClaimOverdue gives out recipients about whom their senders are to hear: those older
-// than the age, those whose deadline has passed (see Outcome.Deadline), and those that
-// the operator gives back; whether or not an attempt is due. It groups them by copy.
+// than the age and those whose deadline has passed (see Outcome.Deadline); whether or not an attempt is due. It groups them by copy.
 func (s *Store) ClaimOverdue(ctx context.Context, o Overdue) ([]Group, error) {
 	var groups []Group
 	err := s.write(ctx, func(t *tx) error {
@@ -302,7 +301,7 @@ func (t *tx) claimRcpt(o Overdue, claim ID, q *QueuedRcpt, held bool) (bool, err
 		q.Reply.Text = lane.reason
 	}
 	n, err := t.exec(`UPDATE outgoing_rcpts SET claim = $1, owner = $2, lease = $3,
-		due = CASE WHEN cancelled = 1 THEN due ELSE $3 END
+		due = CASE WHEN verdict > 0 THEN due ELSE $3 END
 		WHERE id = $4 AND lease <= $5`, claim, o.Owner, micros(o.Until), q.ID, micros(o.Now))
 	if err != nil || n == 0 {
 		return false, err

@@ -12,8 +12,10 @@ type Outcome struct {
 	Rcpt, Claim ID
 	// Done takes the recipient out of the queue: delivered, or its sender knows.
 	Done bool
-	// Otherwise it waits until Due, but if the operator holds it.
-	Due time.Time
+	// Otherwise it waits until Due, unless the operator holds it or there is a verdict:
+	// then it waits for its Deadline.
+	Due     time.Time
+	Verdict Verdict
 	// Attempted counts an attempt, and Reply is what it met with.
 	Attempted bool
 	Reply     Reply
@@ -88,8 +90,9 @@ func (t *tx) finish(f Finish) (lost int, err error) {
 }
 
 const giveBack = `UPDATE outgoing_rcpts SET claim = 0, owner = '', lease = 0,
-	due = CASE WHEN on_hold + cancelled > 0 THEN due ELSE $3 END, delayed = CASE WHEN $4 = 1 THEN 1 ELSE delayed END,
-	deadline = CASE WHEN $5 > 0 THEN $5 ELSE deadline END WHERE id = $1 AND claim = $2 RETURNING domain, held`
+	due = CASE WHEN on_hold + verdict > 0 THEN due ELSE $3 END, delayed = CASE WHEN $4 = 1 THEN 1 ELSE delayed END,
+	deadline = CASE WHEN $5 > 0 THEN $5 ELSE deadline END, verdict = CASE WHEN $6 > 0 THEN $6 ELSE verdict END
+	WHERE id = $1 AND claim = $2 RETURNING domain, held`
 
 const recordAttempt = `UPDATE outgoing_rcpts SET attempts = attempts + 1, tried = $2, reply_code = $3, enhanced = $4,
 	reply = $5, host = $6 WHERE id = $1`
@@ -99,7 +102,11 @@ func (t *tx) giveBack(o *Outcome) (bool, error) {
 	var lane Lane
 	before := t.wrote
 	t.wrote = true
-	err := t.get([]any{&lane.Domain, &lane.Held}, giveBack, o.Rcpt, o.Claim, micros(o.Due), bit(o.Delayed), micros(o.Deadline))
+	due := micros(o.Due)
+	if o.Verdict != Undecided {
+		due = never
+	}
+	err := t.get([]any{&lane.Domain, &lane.Held}, giveBack, o.Rcpt, o.Claim, due, bit(o.Delayed), micros(o.Deadline), uint8(o.Verdict))
 	if errors.Is(err, ErrNotFound) {
 		t.wrote = before
 		return false, nil
@@ -145,7 +152,7 @@ func (t *tx) renew(claim, rcpt ID, until time.Time) (bool, error) {
 	before := t.wrote
 	t.wrote = true
 	err := t.get([]any{&lane.Domain, &lane.Held}, `UPDATE outgoing_rcpts SET lease = $3,
-		due = CASE WHEN on_hold + cancelled > 0 THEN due ELSE $3 END WHERE id = $1 AND claim = $2
+		due = CASE WHEN on_hold + verdict > 0 THEN due ELSE $3 END WHERE id = $1 AND claim = $2
 		RETURNING domain, held`, rcpt, claim, micros(until))
 	if errors.Is(err, ErrNotFound) {
 		t.wrote = before

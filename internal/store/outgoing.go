@@ -40,17 +40,27 @@ type QueuedRcpt struct {
 	Since time.Time // from when its age is counted
 	Due   time.Time // of the next attempt; zero: none by itself
 	// Delayed says that the sender was told that it is late.
-	Delayed bool
-	// OnHold and Cancelled are the operator's: left alone until it is released, and
-	// given back to the sender at the next chance.
-	OnHold    bool
-	Cancelled bool
-	Owner     string    // who has it in hand, "": nobody
-	Lease     time.Time // until when
-	Attempts  int
-	Tried     time.Time // when it was tried last
-	Reply     Reply
+	Delayed  bool
+	OnHold   bool // left alone until the operator releases it
+	Verdict  Verdict
+	Owner    string    // who has it in hand, "": nobody
+	Lease    time.Time // until when
+	Attempts int
+	Tried    time.Time // when it was tried last
+	Reply    Reply
 }
+
+// Verdict is what was decided of a recipient whose sender has yet to hear of it. It is
+// not tried again.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Undecided Verdict = iota
+	Cancelled         // by the operator
+	Failed            // by the next hop, for good
+	Relayed           // the next hop has it
+)
 
 // checkOutgoing is the gate of P3 to the queue.
 func checkOutgoing(o *Outgoing) error {

@@ -426,7 +426,7 @@ func testOperator(t *testing.T, s *Store) {
 	overdue := Overdue{Owner: "n", Now: time.Now(), Until: time.Now().Add(time.Minute), Limit: 10, Age: time.Hour}
 	got, err := s.ClaimOverdue(ctx, overdue)
 	noError(t, err)
-	if len(got) != 1 || len(got[0].Rcpts) != 2 || !got[0].Rcpts[0].Cancelled { // one is in hand
+	if len(got) != 1 || len(got[0].Rcpts) != 2 || got[0].Rcpts[0].Verdict != Cancelled { // one is in hand
 		t.Errorf("overdue %+v", got)
 	}
 	change(s.RemoveOutgoing, Selection{ID: o.Rcpts[1].ID}, 1)

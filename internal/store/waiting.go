@@ -110,7 +110,7 @@ func (s *Store) HoldOutgoing(ctx context.Context, sel Selection) (int, error) {
 		if !q.OnHold {
 			l.onHold++
 		}
-		_, err := t.exec(`UPDATE outgoing_rcpts SET on_hold = 1, cancelled = 0, due = $2 WHERE id = $1`, q.ID, int64(never))
+		_, err := t.exec(`UPDATE outgoing_rcpts SET on_hold = 1, due = $2 WHERE id = $1`, q.ID, int64(never))
 		return err
 	})
 }
@@ -120,24 +120,28 @@ func (s *Store) HoldOutgoing(ctx context.Context, sel Selection) (int, error) {
 func (s *Store) ReleaseOutgoing(ctx context.Context, sel Selection) (int, error) {
 	return s.changeRcpts(ctx, "release", sel, func(t *tx, q *QueuedRcpt, l *laneState) error {
 		if !q.OnHold {
-			if l.Held {
+			if l.Held && q.Verdict == Undecided {
 				return t.makeDue(q, l)
 			}
 			return errUnchanged
 		}
 		l.onHold--
-		_, err := t.exec(`UPDATE outgoing_rcpts SET on_hold = 0, deadline = 0, since = $2,
-			due = CASE WHEN lease > $2 THEN lease ELSE $2 END WHERE id = $1`, q.ID, micros(t.now))
+		_, err := t.exec(`UPDATE outgoing_rcpts SET on_hold = 0, since = $2,
+			deadline = CASE WHEN verdict > 0 THEN 1 ELSE 0 END,
+			due = CASE WHEN verdict > 0 THEN due WHEN lease > $2 THEN lease ELSE $2 END WHERE id = $1`, q.ID, micros(t.now))
 		return err
 	})
 }
 
-// RetryOutgoing makes recipients due now, and has their domains tried again; those on
+// RetryOutgoing makes recipients due now, and has their domains and reports tried again; those on
 // hold stay there.
 func (s *Store) RetryOutgoing(ctx context.Context, sel Selection) (int, error) {
 	return s.changeRcpts(ctx, "retry", sel, func(t *tx, q *QueuedRcpt, l *laneState) error {
-		if q.OnHold || q.Cancelled {
+		if q.OnHold {
 			return errUnchanged
+		}
+		if q.Verdict != Undecided {
+			return t.cancel(q, q.Verdict)
 		}
 		return t.makeDue(q, l)
 	})
@@ -156,11 +160,18 @@ func (s *Store) CancelOutgoing(ctx context.Context, sel Selection) (int, error) 
 		if q.OnHold {
 			l.onHold--
 		}
-		// A deadline that has passed since long.
-		_, err := t.exec(`UPDATE outgoing_rcpts SET on_hold = 0, cancelled = 1, due = $2, deadline = 1 WHERE id = $1`,
-			q.ID, int64(never))
-		return err
+		if q.Verdict != Undecided {
+			return t.cancel(q, q.Verdict)
+		}
+		return t.cancel(q, Cancelled)
 	})
+}
+
+func (t *tx) cancel(q *QueuedRcpt, v Verdict) error {
+	// A deadline that has passed since long.
+	_, err := t.exec(`UPDATE outgoing_rcpts SET on_hold = 0, verdict = $3, due = $2, deadline = 1 WHERE id = $1`,
+		q.ID, int64(never), uint8(v))
+	return err
 }
 
 // RemoveOutgoing takes recipients out of the queue. Nobody is told.

@@ -40,7 +40,7 @@ CREATE TABLE outgoing_rcpts (
 	deadline   BIGINT   NOT NULL DEFAULT 0, -- when its sender is to hear of it next, 0: by its age
 	delayed    SMALLINT NOT NULL DEFAULT 0, -- its sender knows that it is late
 	on_hold    SMALLINT NOT NULL DEFAULT 0, -- by the operator
-	cancelled  SMALLINT NOT NULL DEFAULT 0, -- by the operator: given back at the next chance
+	verdict    SMALLINT NOT NULL DEFAULT 0, -- decided; only its sender has yet to hear of it
 	claim      BIGINT   NOT NULL DEFAULT 0,
 	owner      TEXT     NOT NULL DEFAULT '',
 	lease      BIGINT   NOT NULL DEFAULT 0, -- 0: nobody has it
