@@ -33,6 +33,7 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" help:"Run the gateway."`
 	Account    accountCmd    `cmd:"" help:"Manage accounts and their passwords."`
 	Cert       certCmd       `cmd:"" help:"Manage the certificates that mail is sealed to."`
+	Queue      queueCmd      `cmd:"" help:"See and change what waits to be delivered elsewhere."`
 	Explain    explainCmd    `cmd:"" help:"Say with which certificate mail to an address would be encrypted, and why."`
 	Key        keyCmd        `cmd:"" help:"On your own machine: make a key."`
 	Open       openCmd       `cmd:"" help:"On your own machine: open a sealed message and say what its provenance proves."`

@@ -11,6 +11,7 @@
 //	certificate.go                       the certificates that mail is sealed to
 //	import.go, mbox.go, maildir.go       old mail comes in (RFC 4155, Maildir++)
 //	export.go                            mail goes out
+//	queue.go                             mail that waits to leave
 //	check.go, reach.go                   is all well?
 package admin
 
