@@ -65,7 +65,7 @@ const (
 // checkOutgoing is the gate of P3 to the queue.
 func checkOutgoing(o *Outgoing) error {
 	level := o.Protection.Level()
-	if !o.Protection.MayLeave() || o.Level != level || !o.Locked && (level < mail.Sealed || level == mail.Held) {
+	if !o.Protection.MayLeave() || o.Level != level || !o.Locked && level < mail.Sealed {
 		return ErrUnprotected
 	}
 	switch {
