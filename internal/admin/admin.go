@@ -14,6 +14,7 @@
 //	directory.go, policy.go              what would become of mail, and why
 //	dkim.go                              the keys that sign what leaves
 //	check.go, reach.go, records.go       is all well?
+//	queue.go                             mail that waits to leave
 package admin
 
 import (

@@ -6,6 +6,7 @@
 //	load.go      reads a file: unknown keys are errors with their line
 //	validate.go  what values are allowed
 //	redis.go     reads the URL of a Redis
+//	route.go     reads a route of mail
 //	render.go    writes the commented file
 //	ports.go     the port numbers of a set-up
 //
@@ -34,6 +35,8 @@ type Config struct {
 	Directory Directory `toml:"directory" doc:"Where other people's certificates are found."`
 	Policy    Policy    `toml:"policy" doc:"How mail that leaves is protected."`
 	Seal      Seal      `toml:"seal" doc:"How mail that arrives in clear is encrypted to its recipient."`
+	Queue     Queue     `toml:"queue" doc:"Mail that waits to be carried to other servers."`
+	Delivery  Delivery  `toml:"delivery" doc:"How mail is carried to other servers."`
 	Store     Store     `toml:"store" doc:"What accounts may keep."`
 	Cluster   Cluster   `toml:"cluster" doc:"What several gateways with one store share besides: wake-ups, rate limits, and what one has looked up for all. All of it may be lost at any time: that makes them slower, and nothing wrong. keys_dir has to be the same on all of them."`
 	Log       Log       `toml:"log" doc:"The log goes to standard error."`
@@ -109,6 +112,25 @@ type Seal struct {
 	NoCertificate string `toml:"no_certificate" doc:"Mail to an account without a usable certificate: \"hold\" keeps it encrypted with a key of the gateway until there is one, \"reject\" refuses it."`
 }
 
+// Queue is what waits to be carried to other servers.
+type Queue struct {
+	Workers     int      `toml:"workers" doc:"The most deliveries at once."`
+	PerDomain   int      `toml:"per_domain" doc:"The most of them to one domain."`
+	RetryFirst  Duration `toml:"retry_first" doc:"How long after the first attempt the next one is made; then twice as long each time. At least \"1s\"."`
+	RetryLast   Duration `toml:"retry_last" doc:"The longest time between two attempts."`
+	WarnAfter   Duration `toml:"warn_after" doc:"The age at which the sender is told that a message is late, once. \"0s\": never."`
+	GiveUpAfter Duration `toml:"give_up_after" doc:"The age at which a message goes back to its sender. RFC 5321 asks for four to five days."`
+}
+
+// Delivery is how mail is carried to other servers.
+type Delivery struct {
+	Routes       []string `toml:"routes" doc:"Domains whose mail goes to a certain host in place of their mail servers, as \"DOMAIN=HOST\" or \"DOMAIN=HOST:PORT\"; \"*=HOST\" is for all others."`
+	AllowPrivate bool     `toml:"allow_private" doc:"Deliver to mail servers with loopback or private addresses too. Without, nobody can have this server speak to machines that only it can reach. Hosts of routes are always allowed."`
+	CAFile       string   `toml:"ca_file" doc:"Certificate authorities that are trusted for MTA-STS besides those of the system, PEM. Empty: none."`
+	Port         int      `toml:"port" doc:"The port of other mail servers; all of the world has 25."`
+	PolicyPort   int      `toml:"policy_port" doc:"The port that MTA-STS policies are fetched from; all of the world has 443."`
+}
+
 // Store is what accounts may keep.
 type Store struct {
 	Quota Size `toml:"quota" doc:"The most a new account may keep. \"0B\": no limit."`
@@ -150,8 +172,13 @@ func Default() *Config {
 		DNS:       DNS{Servers: []string{}, Validating: []string{}, Timeout: Duration(2 * time.Second)},
 		Directory: Directory{Sources: []string{"wkd", "autocrypt", "dane"}, KeyServers: []string{}, Timeout: Duration(2 * time.Second)},
 		Seal:      Seal{Subject: "hide", NoCertificate: "hold"},
-		Store:     Store{Quota: 50e9},
-		Cluster:   Cluster{Driver: "memory", URL: "redis://127.0.0.1:6379", Prefix: "postern"},
-		Log:       Log{Format: "text", Level: "info"},
+		Queue: Queue{
+			Workers: 100, PerDomain: 20, RetryFirst: Duration(5 * time.Minute), RetryLast: Duration(4 * time.Hour),
+			WarnAfter: Duration(4 * time.Hour), GiveUpAfter: Duration(120 * time.Hour),
+		},
+		Delivery: Delivery{Routes: []string{}, Port: 25, PolicyPort: 443},
+		Store:    Store{Quota: 50e9},
+		Cluster:  Cluster{Driver: "memory", URL: "redis://127.0.0.1:6379", Prefix: "postern"},
+		Log:      Log{Format: "text", Level: "info"},
 	}
 }

@@ -72,6 +72,8 @@ func TestRenderLoad(t *testing.T) {
 	c.Directory = Directory{Sources: []string{"keyservers", "wkd"}, KeyServers: []string{"vks://keys.example.org"}, Timeout: 1700e6, CAFile: "/ca.pem", AllowPrivate: true}
 	c.Policy.File = "/p.toml"
 	c.Seal = Seal{Subject: "keep", NoCertificate: "reject"}
+	c.Queue = Queue{Workers: 18, PerDomain: 19, RetryFirst: 1e9, RetryLast: 2e9, WarnAfter: 3e9, GiveUpAfter: 4e9}
+	c.Delivery = Delivery{Routes: []string{"*=[::1]:26"}, AllowPrivate: true, CAFile: "/deliver.pem", Port: 27, PolicyPort: 28}
 	c.Store.Quota = 0
 	c.Cluster = Cluster{Driver: "redis", URL: "rediss-sentinel://u@[::1]:1,h/m/2", PasswordFile: "/p", SentinelPasswordFile: "/s", CAFile: "/ca", Prefix: "a:b"}
 	c.Log = Log{Format: "json", Level: "debug", Addresses: true}
@@ -250,6 +252,14 @@ func TestValidate(t *testing.T) {
 		"smtp.max_connections_per_ip": func(c *Config) { c.SMTP.MaxConnectionsPerIP = 0 },
 		"store.quota":                 func(c *Config) { c.Store.Quota = -1 },
 		"dns.validating":              func(c *Config) { c.DNS.Validating = []string{"localhost"} },
+		"queue.workers":               func(c *Config) { c.Queue.Workers = 0 },
+		"queue.per_domain":            func(c *Config) { c.Queue.PerDomain = 0 },
+		"queue.retry_first":           func(c *Config) { c.Queue.RetryFirst = c.Queue.RetryLast + 1 },
+		"queue.warn_after":            func(c *Config) { c.Queue.WarnAfter = c.Queue.GiveUpAfter + 1 },
+		"queue.give_up_after":         func(c *Config) { c.Queue.GiveUpAfter, c.Queue.WarnAfter = 1, 0 },
+		"delivery.port":               func(c *Config) { c.Delivery.Port = 0 },
+		"delivery.policy_port":        func(c *Config) { c.Delivery.PolicyPort = 70000 },
+		"delivery.routes":             func(c *Config) { c.Delivery.Routes = []string{"*=a.example", "*=b.example"} },
 		"dns.timeout":                 func(c *Config) { c.DNS.Timeout = 0 },
 	} {
 		c := Default()

@@ -6,6 +6,7 @@
 //	serve.go         the front ends: start, stop
 //	reload.go        SIGHUP: domains, policy and TLS certificate of a running gateway
 //	housekeeping.go  what is done from time to time
+//	queue.go         mail that leaves
 //	https.go         certificates for everybody; gate.go its connections
 //	http.go          /livez, /readyz, /metrics
 //	mtasts.go        our domains' MTA-STS policy, and the keys that mail is signed with
@@ -28,9 +29,11 @@ import (
 	"postern/internal/blob"
 	"postern/internal/cluster"
 	"postern/internal/config"
+	"postern/internal/deliver"
 	"postern/internal/dns"
 	"postern/internal/mail"
 	"postern/internal/msgauth"
+	"postern/internal/queue"
 	"postern/internal/store"
 	"postern/internal/telemetry"
 	"postern/internal/vault"
@@ -61,6 +64,9 @@ type Gateway struct {
 	Publication *keydir.Publication
 	Resolver    *dns.Resolver
 	Bridge      *bridge.Bridge
+	// Carrier and Queue are for mail that leaves.
+	Carrier *deliver.Carrier
+	Queue   *queue.Queue
 
 	domains domains
 	policy  atomic.Pointer[policy.Policy]
@@ -150,6 +156,11 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 	g.Publication = keydir.NewPublication(g.Store, now, log)
 	g.Bridge = bridge.New(g.bridgeOptions(spool))
 	g.Bridge.SetRules(bridgeRules(cfg))
+	if b, ok := any(g.Bridge).(opener); ok { // until the bridge has both
+		if err := g.openQueue(b); err != nil {
+			return nil, err
+		}
+	}
 	return g, nil
 }
 
@@ -217,6 +228,9 @@ func (g *Gateway) NewID() string { return g.Store.NewID().String() }
 // Close closes all parts that were opened.
 func (g *Gateway) Close() error {
 	var errs []error
+	if g.Carrier != nil {
+		g.Carrier.Close()
+	}
 	if g.Resolver != nil {
 		g.Resolver.Close()
 	}

@@ -119,6 +119,9 @@ func (g *Gateway) Start(ctx context.Context) (*Running, error) {
 	if g.Config.HTTPS.Publish && g.Config.HTTPS.Listen+g.Config.HTTPS.ListenHKP != "" {
 		r.run("publication", func() error { g.Publication.Run(serving); return nil })
 	}
+	if g.Queue != nil {
+		r.run("queue", func() error { return g.Queue.Run(serving) })
+	}
 	r.run("tidy", func() error { g.tidy(serving); return nil })
 	r.run("directory", func() error { g.Directory.Run(serving); return nil })
 	if g.Autocrypt != nil {

@@ -30,6 +30,8 @@ type Metrics struct {
 	deliverResults counters
 	deliverTLS     counters
 
+	queue queueMetrics
+
 	imapConnections prometheus.Gauge
 	imapCommands    counters
 
@@ -73,6 +75,8 @@ func NewMetrics() *Metrics {
 
 		deliverResults: r.counters("postern_deliver_recipients_total", "Recipients tried at next hops, by what became of them.", "result", deliverResults()),
 		deliverTLS:     r.counters("postern_deliver_tls_total", "Recipients delivered to next hops, by the TLS of the connection.", "tls", deliverTLS()),
+
+		queue: r.queue(),
 
 		imapConnections: r.gauge("postern_imapd_connections", "IMAP connections that are open."),
 		imapCommands:    r.counters("postern_imapd_commands_total", "IMAP commands.", "command", imapCommands()),

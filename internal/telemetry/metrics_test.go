@@ -116,7 +116,7 @@ func TestMetricNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	form := regexp.MustCompile(`^postern_(smtpd|bridge|msgauth|imapd|auth|store|blob|cluster|keydir|deliver)_[a-z_]+$`)
+	form := regexp.MustCompile(`^postern_(smtpd|bridge|msgauth|imapd|auth|store|blob|cluster|keydir|deliver|queue)_[a-z_]+$`)
 	ours := 0
 	for _, f := range families {
 		name := f.GetName()
