@@ -112,6 +112,8 @@ func (o *QuickstartOptions) plan() (*config.Config, mail.Address, error) {
 	}
 	cfg.Domains = []string{addr.Domain}
 	cfg.SMTP.Listen = fmt.Sprintf("%s:%d", listen, ports.MX)
+	cfg.Submission.Listen = fmt.Sprintf("%s:%d", listen, ports.Submission)
+	cfg.Submission.ListenTLS = fmt.Sprintf("%s:%d", listen, ports.Submissions)
 	cfg.IMAP.Listen = fmt.Sprintf("%s:%d", listen, ports.IMAP)
 	cfg.IMAP.ListenTLS = fmt.Sprintf("%s:%d", listen, ports.IMAPS)
 	cfg.HTTPS.Listen = fmt.Sprintf("%s:%d", listen, ports.HTTPS)
@@ -246,7 +248,7 @@ func (s *Setup) note(addr mail.Address, o QuickstartOptions) {
 	if s.Ports.HTTPS != 443 {
 		add("Others look for certificates on port 443 only. Port %d is for trying, or to be forwarded to.", s.Ports.HTTPS)
 	}
-	add("This gateway sends no mail. If other servers send for %s, name them in its SPF record before you publish it.", addr.Domain)
+	add("If other servers send for %s too, name them in its SPF record before you publish it.", addr.Domain)
 }
 
 // records are the DNS records to publish, as lines of a zone file.
@@ -264,6 +266,7 @@ func records(hostname, domain, listen string, ports config.PortPlan) []string {
 		fmt.Sprintf("%s.\tIN\tTXT\t\"v=spf1 mx -all\"", domain),
 		fmt.Sprintf("_dmarc.%s.\tIN\tTXT\t\"v=DMARC1; p=reject\"", domain),
 		fmt.Sprintf("_imaps._tcp.%s.\tIN\tSRV\t0 1 %d %s.", domain, ports.IMAPS, hostname),
+		fmt.Sprintf("_submissions._tcp.%s.\tIN\tSRV\t0 1 %d %s.", domain, ports.Submissions, hostname),
 		fmt.Sprintf("openpgpkey.%s.\tIN\tCNAME\t%s.", domain, hostname),
 	}
 }
@@ -279,7 +282,8 @@ func (s *Setup) WriteText(w io.Writer) error {
 	for _, r := range s.DNS {
 		fmt.Fprintf(&b, "  %s\n", r)
 	}
-	fmt.Fprintf(&b, "\nYour mail program:\n  IMAP  %s  port %d (TLS) or %d (STARTTLS), user name %s\n", s.Hostname, s.Ports.IMAPS, s.Ports.IMAP, s.Address)
+	fmt.Fprintf(&b, "\nYour mail program, with user name %s:\n  IMAP  %s  port %d (TLS) or %d (STARTTLS)\n  SMTP  %s  port %d (TLS) or %d (STARTTLS)\n",
+		s.Address, s.Hostname, s.Ports.IMAPS, s.Ports.IMAP, s.Hostname, s.Ports.Submissions, s.Ports.Submission)
 	fmt.Fprintf(&b, "\nThe TLS certificate is self-signed: put a real one into tls/ and send SIGHUP.\nThe gateway's public key, to verify what it vouches for: %s\nKeep keys/ apart from the backups of data/.\n", s.GatewayKey)
 	for _, n := range s.Notes {
 		fmt.Fprintf(&b, "\nNote: %s\n", n)

@@ -50,6 +50,7 @@ func needStart(old, new *config.Config) []string {
 		{"data_dir", old.DataDir == new.DataDir},
 		{"keys_dir", old.KeysDir == new.KeysDir},
 		{"smtp", old.SMTP == new.SMTP},
+		{"submission", old.Submission == new.Submission},
 		{"imap", old.IMAP == new.IMAP},
 		{"https", old.HTTPS == new.HTTPS},
 		{"http", old.HTTP == new.HTTP},

@@ -29,7 +29,7 @@ const grace = 7 * time.Second
 // Addrs are the addresses that a running gateway listens on; nil where a front end is
 // switched off.
 type Addrs struct {
-	MX, IMAP, IMAPS, HTTPS, HKP, HTTP net.Addr
+	MX, Submission, Submissions, IMAP, IMAPS, HTTPS, HKP, HTTP net.Addr
 }
 
 // Running is a gateway that serves.
@@ -137,9 +137,11 @@ type endpoint struct {
 func (r *Running) listen(ctx context.Context) error {
 	c := r.gateway.Config
 	r.users = r.authenticator()
-	mx, imap := r.mx(), r.imap()
+	mx, submission, imap := r.mx(), r.submission(), r.imap()
 	ends := []*endpoint{
 		{key: "smtp.listen", addr: c.SMTP.Listen, at: &r.Addrs.MX, serve: mx.Serve},
+		{key: "submission.listen", addr: c.Submission.Listen, at: &r.Addrs.Submission, serve: submission.Serve},
+		{key: "submission.listen_tls", addr: c.Submission.ListenTLS, at: &r.Addrs.Submissions, serve: submission.ServeTLS},
 		{key: "imap.listen", addr: c.IMAP.Listen, at: &r.Addrs.IMAP, serve: imap.Serve},
 		{key: "imap.listen_tls", addr: c.IMAP.ListenTLS, at: &r.Addrs.IMAPS, serve: imap.ServeTLS},
 		{key: "https.listen", addr: c.HTTPS.Listen, at: &r.Addrs.HTTPS, serve: r.serveHTTPS},
@@ -188,10 +190,24 @@ func (r *Running) run(name string, part func() error) {
 	})
 }
 
-// mx makes the SMTP front end.
-func (r *Running) mx() *smtpd.Server {
+// mx makes the SMTP front end for other servers.
+func (r *Running) mx() *smtpd.Server { return smtpd.New(r.smtpOptions()) }
+
+// submission makes the SMTP front end for our users. What they may send is counted by
+// account and not by IP address.
+func (r *Running) submission() *smtpd.Server {
+	c := r.gateway.Config.Submission
+	o := r.smtpOptions()
+	o.Limits.MessageRate = -1
+	return smtpd.NewSubmission(o, smtpd.Submission{
+		Auth: r.users, AllowClearLogin: c.AllowClearLogin,
+		MessagesPerHour: c.MessagesPerHour, RecipientsPerHour: c.RecipientsPerHour,
+	})
+}
+
+func (r *Running) smtpOptions() smtpd.Options {
 	g, c := r.gateway, r.gateway.Config
-	return smtpd.New(smtpd.Options{
+	return smtpd.Options{
 		Acceptor: g.Bridge, Hostname: c.Hostname, PostmasterDomain: c.Domains[0],
 		TLS: r.tls.config(), MaxSize: int64(c.SMTP.MaxMessageSize),
 		Limits: smtpd.Limits{
@@ -201,7 +217,7 @@ func (r *Running) mx() *smtpd.Server {
 		},
 		Grace: grace, Cluster: g.Cluster,
 		Metrics: g.Metrics, Log: g.Log, NewID: g.NewID, Now: g.now,
-	})
+	}
 }
 
 // authenticator says who logs in.
