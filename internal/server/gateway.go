@@ -6,6 +6,7 @@
 //	serve.go         the front ends: start, stop
 //	reload.go        SIGHUP: domains, rules and TLS certificate of a running gateway
 //	housekeeping.go  what is done from time to time
+//	enrolment.go     certificates that accounts hand in by mail
 //	https.go         certificates for everybody; gate.go its connections
 //	http.go          /livez, /readyz, /metrics
 //	tls.go           the TLS certificate
@@ -52,6 +53,8 @@ type Gateway struct {
 	Directory *keydir.Directory
 	// Autocrypt learns certificates from mail; nil if it is no configured source.
 	Autocrypt *keydir.Autocrypt
+	// Enrolment takes the certificates that accounts hand in by mail.
+	Enrolment *keydir.Enrolment
 	// Publication is what the accounts publish.
 	Publication *keydir.Publication
 	Resolver    *dns.Resolver
@@ -130,6 +133,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 		return nil, err
 	}
 	g.Publication = keydir.NewPublication(g.Store, now, log)
+	g.Enrolment = g.newEnrolment()
 	g.Bridge = bridge.New(g.bridgeOptions(spool))
 	g.Bridge.SetRules(rules(cfg))
 	return g, nil
@@ -148,6 +152,7 @@ func (g *Gateway) bridgeOptions(spool string) bridge.Options {
 	o := bridge.Options{
 		Store: g.Store, Blobs: g.Blobs, Directory: g.Directory, Vault: g.Vault,
 		Verifier: msgauth.NewVerifier(msgauth.Options{Resolver: g.Resolver, Deadline: time.Duration(c.DNS.Timeout), Now: g.now}),
+		LearnOwn: g.Enrolment.Learn,
 		Wake:     g.Cluster.Wake, Hostname: c.Hostname,
 		MaxSize: int64(c.SMTP.MaxMessageSize), SpoolDir: spool, SpoolMemory: spoolMemory,
 		Now: g.now, Log: g.Log, Metrics: g.Metrics,

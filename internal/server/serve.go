@@ -118,6 +118,7 @@ func (g *Gateway) Start(ctx context.Context) (*Running, error) {
 	if g.Autocrypt != nil {
 		r.run("autocrypt", func() error { g.Autocrypt.Run(serving); return nil })
 	}
+	r.run("enrolment", func() error { g.Enrolment.Run(serving); return nil })
 	r.run("changes", func() error { g.tellChanges(serving); return nil })
 	r.run("expiry", func() error { g.warnOwners(serving); return nil })
 	g.Log.Info("serving", telemetry.KeyDomain, g.Config.Hostname)
