@@ -6,7 +6,7 @@
 //	serve.go         the front ends: start, stop
 //	reload.go        SIGHUP: domains, rules and TLS certificate of a running gateway
 //	housekeeping.go  what is done from time to time
-//	enrolment.go     certificates that accounts hand in by mail
+//	enrolment.go     certificates that accounts hand in by mail; wks.go asked for by clients
 //	https.go         certificates for everybody; gate.go its connections
 //	http.go          /livez, /readyz, /metrics
 //	tls.go           the TLS certificate
@@ -60,6 +60,8 @@ type Gateway struct {
 	Resolver    *dns.Resolver
 	Bridge      *bridge.Bridge
 
+	requests *vault.Requests
+
 	domains domains
 	changes chan keydir.Change // to be told to a person
 	now     func() time.Time
@@ -111,6 +113,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 	if g.Vault, err = vault.Open(cfg.KeysDir); err != nil {
 		return nil, fmt.Errorf("open keys: %w", err)
 	}
+	g.requests = vault.NewRequests(cfg.KeysDir)
 	spool := filepath.Join(cfg.DataDir, "spool")
 	if err := os.MkdirAll(spool, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)

@@ -17,6 +17,7 @@ func (r *Running) Reload(cfg *config.Config) error {
 	if err := r.tls.load(cfg.TLS); err != nil {
 		return err
 	}
+	r.gateway.openRequestKeys(cfg.Domains)
 	r.gateway.Bridge.SetRules(rules(cfg))
 	r.gateway.domains.set(cfg.Domains)
 	r.gateway.Directory.Forget()

@@ -18,6 +18,7 @@ import (
 	"postern/imapd"
 	"postern/internal/auth"
 	"postern/internal/config"
+	"postern/internal/mail"
 	"postern/internal/telemetry"
 	"postern/smtpd"
 )
@@ -102,6 +103,7 @@ func (g *Gateway) Start(ctx context.Context) (*Running, error) {
 	r := &Running{gateway: g, stop: cancel, stopping: serving.Done()}
 	err := r.tls.load(g.Config.TLS)
 	if err == nil {
+		g.openRequestKeys(g.Config.Domains)
 		err = r.listen(serving)
 	}
 	if err != nil {
@@ -138,7 +140,8 @@ type endpoint struct {
 func (r *Running) listen(ctx context.Context) error {
 	c := r.gateway.Config
 	r.users = r.authenticator()
-	mx, submission, imap := r.mx(), r.submission(), r.imap()
+	door := r.gateway.door()
+	mx, submission, imap := smtpd.New(r.smtpOptions(door)), r.submission(door), r.imap()
 	ends := []*endpoint{
 		{key: "smtp.listen", addr: c.SMTP.Listen, at: &r.Addrs.MX, serve: mx.Serve},
 		{key: "submission.listen", addr: c.Submission.Listen, at: &r.Addrs.Submission, serve: submission.Serve},
@@ -191,14 +194,11 @@ func (r *Running) run(name string, part func() error) {
 	})
 }
 
-// mx makes the SMTP front end for other servers.
-func (r *Running) mx() *smtpd.Server { return smtpd.New(r.smtpOptions()) }
-
 // submission makes the SMTP front end for our users. What they may send is counted by
 // account and not by IP address.
-func (r *Running) submission() *smtpd.Server {
+func (r *Running) submission(door mail.Acceptor) *smtpd.Server {
 	c := r.gateway.Config.Submission
-	o := r.smtpOptions()
+	o := r.smtpOptions(door)
 	o.Limits.MessageRate = -1
 	return smtpd.NewSubmission(o, smtpd.Submission{
 		Auth: r.users, AllowClearLogin: c.AllowClearLogin,
@@ -206,10 +206,11 @@ func (r *Running) submission() *smtpd.Server {
 	})
 }
 
-func (r *Running) smtpOptions() smtpd.Options {
+// smtpOptions are those of the SMTP front ends for other servers and for our users.
+func (r *Running) smtpOptions(door mail.Acceptor) smtpd.Options {
 	g, c := r.gateway, r.gateway.Config
 	return smtpd.Options{
-		Acceptor: g.Bridge, Hostname: c.Hostname, PostmasterDomain: c.Domains[0],
+		Acceptor: door, Hostname: c.Hostname, PostmasterDomain: c.Domains[0],
 		TLS: r.tls.config(), MaxSize: int64(c.SMTP.MaxMessageSize),
 		Limits: smtpd.Limits{
 			Connections: c.SMTP.MaxConnections, ConnectionsPerIP: c.SMTP.MaxConnectionsPerIP,

@@ -13,6 +13,8 @@
 //	hold.key         OpenPGP secret key, armored, no passphrase
 //	hold.pub         its certificate, armored
 //	master.secret    32 random octets, in hex
+//	request-*.key    OpenPGP secret keys, armored: one for each domain, that opens the
+//	                 requests to publish a certificate (request.go), made when first needed
 //
 // The secret ones have mode 0600, the directory 0700; Open refuses anything wider.
 package vault
