@@ -45,6 +45,10 @@ type Options struct {
 	// Learn is told what a committed message says of its author's certificate, if the
 	// author's domain vouches for it; it must not block. Nil learns nothing.
 	Learn func(keydir.Sighting)
+	// LearnOwn is told the keydata of a committed message that an account submitted and
+	// that carries Autocrypt for the account's own address; it must not block. Nil learns
+	// nothing.
+	LearnOwn func(account mail.Address, keyData []byte)
 	// Hostname names this server in trace fields and is the authserv-id of RFC 8601.
 	Hostname string
 	// Domains, Postmaster, KeepSubject and RejectWithoutCertificate are the Rules of the

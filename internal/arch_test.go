@@ -32,6 +32,7 @@ func rooms() map[string][]string {
 		dns                                = "internal/dns"
 		message, msgauth, pgp, queue       = "internal/message", "internal/msgauth", "internal/pgp", "internal/queue"
 		server, store, vault               = "internal/server", "internal/store", "internal/vault"
+		wks                                = "internal/wks"
 	)
 	r := map[string][]string{
 		mail: {}, message: {}, pgp: {}, cluster: {}, config: {}, auth: {}, dns: {}, "internal/telemetry": {}, "internal/testkit": {},
@@ -46,6 +47,7 @@ func rooms() map[string][]string {
 		"smtpd":  {mail, auth, cluster},
 		"imapd":  {mail, message, store, auth, cluster},
 		"bridge": {mail, message, msgauth, pgp, vault, blob, store, "policy", "keydir"},
+		wks:      {mail, message, pgp, store, vault, "keydir"},
 		device:   {mail, message, pgp}, // runs on the owner's own machine and contacts no server
 	}
 	below := slices.Sorted(maps.Keys(r))

@@ -89,28 +89,12 @@ func write(t testing.TB, path, format string, args ...any) {
 	}
 }
 
-// wksClient finds gpg-wks-client, which Debian keeps where no PATH leads.
-func wksClient(t testing.TB) string {
-	t.Helper()
-	if path, err := exec.LookPath("gpg-wks-client"); err == nil {
-		return path
-	}
-	for _, dir := range []string{"/usr/lib/gnupg", "/usr/libexec", "/usr/local/libexec"} {
-		path := filepath.Join(dir, "gpg-wks-client")
-		if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
-			return path
-		}
-	}
-	testkit.Missing(t, "programs: gpg-wks-client")
-	return ""
-}
-
 // TestNginxWKD reads a directory that gpg-wks-client made and nginx serves, by both
 // methods.
 func TestNginxWKD(t *testing.T) {
 	t.Parallel()
 	nginx := testkit.Parts(t, "nginx")["nginx"]
-	client := wksClient(t)
+	client := testkit.WKSClient(t)
 	g := newGnuPG(t)
 	dir := t.TempDir()
 	addresses := []string{"Joe.Doe@advanced.test", "joe@direct.test"}

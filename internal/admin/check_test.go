@@ -335,15 +335,19 @@ func TestCheckReach(t *testing.T) {
 	}
 	cfg := config.Default()
 	cfg.SMTP.Listen, cfg.IMAP.Listen, cfg.IMAP.ListenTLS = answer("554 go away\r\n"), answer(""), answer("* OK in clear\r\n")
+	cfg.Submission.Listen, cfg.Submission.ListenTLS = answer("220 fine\r\n"), answer("220 in clear\r\n")
 	cfg.HTTP.Listen = answer("HTTP/1.0 503 Service Unavailable\r\n\r\nnot ready: store\n")
 	var r Report
 	r.reach(t.Context(), cfg, nil)
 	r.want(t, "port SMTP", Bad, "554 go away")
 	r.want(t, "port IMAP", Bad, "does not greet")
 	r.want(t, "port IMAPS", Bad, "tls")
+	r.want(t, "port submission", Fine, "answers")
+	r.want(t, "port submissions", Bad, "tls")
 	r.want(t, "port health", Bad, "not ready: store")
 
 	cfg.SMTP.Listen, cfg.IMAP.Listen, cfg.IMAP.ListenTLS, cfg.HTTPS.Listen, cfg.HTTP.Listen = "", "", "", "", ""
+	cfg.Submission.Listen, cfg.Submission.ListenTLS = "", ""
 	r = nil
 	if r.reach(t.Context(), cfg, nil); len(r) != 0 {
 		t.Errorf("ports that are switched off: %+v", r)

@@ -116,6 +116,8 @@ func (o *QuickstartOptions) plan() (*config.Config, mail.Address, error) {
 	}
 	cfg.Domains = []string{addr.Domain}
 	cfg.SMTP.Listen = fmt.Sprintf("%s:%d", listen, ports.MX)
+	cfg.Submission.Listen = fmt.Sprintf("%s:%d", listen, ports.Submission)
+	cfg.Submission.ListenTLS = fmt.Sprintf("%s:%d", listen, ports.Submissions)
 	cfg.IMAP.Listen = fmt.Sprintf("%s:%d", listen, ports.IMAP)
 	cfg.IMAP.ListenTLS = fmt.Sprintf("%s:%d", listen, ports.IMAPS)
 	cfg.HTTPS.Listen = fmt.Sprintf("%s:%d", listen, ports.HTTPS)
@@ -278,6 +280,7 @@ func records(cfg *config.Config, domain, listen string, ports config.PortPlan, k
 		fmt.Sprintf("%s.\tIN\tTXT\t\"v=spf1 mx -all\"", domain),
 		fmt.Sprintf("_dmarc.%s.\tIN\tTXT\t\"v=DMARC1; p=reject\"", domain),
 		fmt.Sprintf("_imaps._tcp.%s.\tIN\tSRV\t0 1 %d %s.", domain, ports.IMAPS, hostname),
+		fmt.Sprintf("_submissions._tcp.%s.\tIN\tSRV\t0 1 %d %s.", domain, ports.Submissions, hostname),
 	}
 	all = append(all, hosts(cfg, domain)...)
 	return append(append(all, lines(dkimRecords(keys))...), lines(transportRecords(cfg, domain))...)
@@ -294,7 +297,8 @@ func (s *Setup) WriteText(w io.Writer) error {
 	for _, r := range s.DNS {
 		fmt.Fprintf(&b, "  %s\n", r)
 	}
-	fmt.Fprintf(&b, "\nYour mail program:\n  IMAP  %s  port %d (TLS) or %d (STARTTLS), user name %s\n", s.Hostname, s.Ports.IMAPS, s.Ports.IMAP, s.Address)
+	fmt.Fprintf(&b, "\nYour mail program, with user name %s:\n  IMAP  %s  port %d (TLS) or %d (STARTTLS)\n  SMTP  %s  port %d (TLS) or %d (STARTTLS)\n",
+		s.Address, s.Hostname, s.Ports.IMAPS, s.Ports.IMAP, s.Hostname, s.Ports.Submissions, s.Ports.Submission)
 	fmt.Fprintf(&b, "\nThe TLS certificate is self-signed: put a real one into tls/ and send SIGHUP.\nThe gateway's public key, to verify what it vouches for: %s\nKeep keys/ apart from the backups of data/.\n", s.GatewayKey)
 	for _, n := range s.Notes {
 		fmt.Fprintf(&b, "\nNote: %s\n", n)

@@ -48,11 +48,12 @@ func TestQuickstart(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.SMTP.Listen != "127.0.0.1:64025" || c.IMAP.Listen != "127.0.0.1:64143" || c.IMAP.ListenTLS != "127.0.0.1:64993" ||
+		c.Submission.Listen != "127.0.0.1:64587" || c.Submission.ListenTLS != "127.0.0.1:64465" ||
 		c.HTTPS.Listen != "127.0.0.1:64443" || c.HTTP.Listen != "127.0.0.1:64925" || c.DataDir != filepath.Join(dir, "data") || !slices.Equal(c.Domains, []string{"here.test"}) {
 		t.Errorf("%+v", c)
 	}
 	out := text(t, s)
-	for _, want := range []string{s.Password, owner, "64993", "IN\tMX\t10 mail.here.test.", "postern serve --config " + s.Config, s.Fingerprints[0], "_imaps._tcp.here.test.\tIN\tSRV\t0 1 64993", "port 25 only"} {
+	for _, want := range []string{s.Password, owner, "64993", "64587", "_submissions._tcp.here.test.\tIN\tSRV\t0 1 64465", "IN\tMX\t10 mail.here.test.", "postern serve --config " + s.Config, s.Fingerprints[0], "_imaps._tcp.here.test.\tIN\tSRV\t0 1 64993", "port 25 only"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in:\n%s", want, out)
 		}
@@ -269,7 +270,7 @@ func TestDNSRecords(t *testing.T) {
 			t.Errorf("%q", r)
 		}
 		if r[0] != want || r[1] != "here.test.\tIN\tMX\t10 mail.here.test." || r[4] != "_imaps._tcp.here.test.\tIN\tSRV\t0 1 993 mail.here.test." ||
-			r[5] != "openpgpkey.here.test.\tIN\tCNAME\tmail.here.test." {
+			r[5] != "_submissions._tcp.here.test.\tIN\tSRV\t0 1 465 mail.here.test." || r[6] != "openpgpkey.here.test.\tIN\tCNAME\tmail.here.test." {
 			t.Errorf("%q: %q", listen, r)
 		}
 	}

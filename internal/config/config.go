@@ -26,20 +26,21 @@ type Config struct {
 	DataDir    string   `toml:"data_dir" doc:"Where mail and the database lie. What messages say is in there as ciphertext only. Paths in this file are relative to the file itself."`
 	KeysDir    string   `toml:"keys_dir" doc:"Where the gateway's own secret keys lie. Keep it out of data_dir and back it up apart from it: whoever has both can open copies that are held until their owner has a certificate."`
 
-	TLS       TLS       `toml:"tls" doc:"The certificate that SMTP, IMAP and HTTPS show. SIGHUP loads it again."`
-	SMTP      SMTP      `toml:"smtp" doc:"Mail that other servers deliver to us (MX)."`
-	IMAP      IMAP      `toml:"imap" doc:"Mail that our users read."`
-	HTTPS     HTTPS     `toml:"https" doc:"Where our users' certificates are found by whoever wants to write to them: Web Key Directory, and look-ups by HKP and VKS. It is asked by the names of the domains and by openpgpkey.DOMAIN, keys.DOMAIN and mta-sts.DOMAIN; the certificate above has to have these names too."`
-	HTTP      HTTP      `toml:"http" doc:"Health and metrics: /livez, /readyz, /metrics."`
-	DNS       DNS       `toml:"dns" doc:"Look-ups for SPF, DKIM and DMARC, and for the directory. Mail is accepted without the results of the first three if they take too long."`
-	Directory Directory `toml:"directory" doc:"Where other people's certificates are found."`
-	Policy    Policy    `toml:"policy" doc:"How mail that leaves is protected."`
-	Seal      Seal      `toml:"seal" doc:"How mail that arrives in clear is encrypted to its recipient."`
-	Queue     Queue     `toml:"queue" doc:"Mail that waits to be carried to other servers."`
-	Delivery  Delivery  `toml:"delivery" doc:"How mail is carried to other servers."`
-	Store     Store     `toml:"store" doc:"What accounts may keep."`
-	Cluster   Cluster   `toml:"cluster" doc:"What several gateways with one store share besides: wake-ups, rate limits, and what one has looked up for all. All of it may be lost at any time: that makes them slower, and nothing wrong. keys_dir has to be the same on all of them."`
-	Log       Log       `toml:"log" doc:"The log goes to standard error."`
+	TLS        TLS        `toml:"tls" doc:"The certificate that SMTP, IMAP and HTTPS show. SIGHUP loads it again."`
+	SMTP       SMTP       `toml:"smtp" doc:"Mail that other servers deliver to us (MX)."`
+	Submission Submission `toml:"submission" doc:"Mail that our users send. max_message_size, max_recipients and the limits of connections are those of smtp."`
+	IMAP       IMAP       `toml:"imap" doc:"Mail that our users read."`
+	HTTPS      HTTPS      `toml:"https" doc:"Where our users' certificates are found by whoever wants to write to them: Web Key Directory, and look-ups by HKP and VKS. It is asked by the names of the domains and by openpgpkey.DOMAIN, keys.DOMAIN and mta-sts.DOMAIN; the certificate above has to have these names too."`
+	HTTP       HTTP       `toml:"http" doc:"Health and metrics: /livez, /readyz, /metrics."`
+	DNS        DNS        `toml:"dns" doc:"Look-ups for SPF, DKIM and DMARC, and for the directory. Mail is accepted without the results of the first three if they take too long."`
+	Directory  Directory  `toml:"directory" doc:"Where other people's certificates are found."`
+	Policy     Policy     `toml:"policy" doc:"How mail that leaves is protected."`
+	Seal       Seal       `toml:"seal" doc:"How mail that arrives in clear is encrypted to its recipient."`
+	Queue      Queue      `toml:"queue" doc:"Mail that waits to be carried to other servers."`
+	Delivery   Delivery   `toml:"delivery" doc:"How mail is carried to other servers."`
+	Store      Store      `toml:"store" doc:"What accounts may keep."`
+	Cluster    Cluster    `toml:"cluster" doc:"What several gateways with one store share besides: wake-ups, rate limits, and what one has looked up for all. All of it may be lost at any time: that makes them slower, and nothing wrong. keys_dir has to be the same on all of them."`
+	Log        Log        `toml:"log" doc:"The log goes to standard error."`
 }
 
 // TLS names the certificate.
@@ -57,6 +58,15 @@ type SMTP struct {
 	MaxConnectionsPerIP int    `toml:"max_connections_per_ip" doc:"The most connections at once from one IPv4 address or one IPv6 /64."`
 	ConnectionRate      int    `toml:"connection_rate" doc:"The most new connections a minute from one such address."`
 	MessageRate         int    `toml:"message_rate" doc:"The most messages a minute from one such address."`
+}
+
+// Submission is the front end for the mail that accounts send.
+type Submission struct {
+	Listen            string `toml:"listen" doc:"Address and port that begins in clear and offers STARTTLS. Empty: not served."`
+	ListenTLS         string `toml:"listen_tls" doc:"Address and port with TLS from the start. Empty: not served."`
+	MessagesPerHour   int    `toml:"messages_per_hour" doc:"The most messages that one account may send in an hour: what somebody can do who has stolen a password."`
+	RecipientsPerHour int    `toml:"recipients_per_hour" doc:"The most recipients that one account may write to in an hour, each counted once for each message."`
+	AllowClearLogin   bool   `toml:"allow_clear_login" doc:"Allow passwords without TLS. Only where listen is a loopback address."`
 }
 
 // IMAP is the front end for mail clients.
@@ -166,12 +176,13 @@ func Default() *Config {
 			Listen: ":25", MaxMessageSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000,
 			MaxConnectionsPerIP: 50, ConnectionRate: 600, MessageRate: 3000,
 		},
-		IMAP:      IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 2000, MaxConnectionsPerIP: 100, MaxConnectionsPerAccount: 30},
-		HTTPS:     HTTPS{Listen: ":443", Publish: true, MTASTS: "testing", RequestRate: 1200, MaxConnections: 1000, MaxConnectionsPerIP: 50},
-		HTTP:      HTTP{Listen: "127.0.0.1:9325"},
-		DNS:       DNS{Servers: []string{}, Validating: []string{}, Timeout: Duration(2 * time.Second)},
-		Directory: Directory{Sources: []string{"wkd", "autocrypt", "dane"}, KeyServers: []string{}, Timeout: Duration(2 * time.Second)},
-		Seal:      Seal{Subject: "hide", NoCertificate: "hold"},
+		Submission: Submission{Listen: ":587", ListenTLS: ":465", MessagesPerHour: 500, RecipientsPerHour: 2000},
+		IMAP:       IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 2000, MaxConnectionsPerIP: 100, MaxConnectionsPerAccount: 30},
+		HTTPS:      HTTPS{Listen: ":443", Publish: true, MTASTS: "testing", RequestRate: 1200, MaxConnections: 1000, MaxConnectionsPerIP: 50},
+		HTTP:       HTTP{Listen: "127.0.0.1:9325"},
+		DNS:        DNS{Servers: []string{}, Validating: []string{}, Timeout: Duration(2 * time.Second)},
+		Directory:  Directory{Sources: []string{"wkd", "autocrypt", "dane"}, KeyServers: []string{}, Timeout: Duration(2 * time.Second)},
+		Seal:       Seal{Subject: "hide", NoCertificate: "hold"},
 		Queue: Queue{
 			Workers: 100, PerDomain: 20, RetryFirst: Duration(5 * time.Minute), RetryLast: Duration(4 * time.Hour),
 			WarnAfter: Duration(4 * time.Hour), GiveUpAfter: Duration(120 * time.Hour),

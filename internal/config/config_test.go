@@ -65,6 +65,7 @@ func TestRenderLoad(t *testing.T) {
 	c.DataDir, c.KeysDir = `/srv/"odd" dir\with = # signs`, "/srv/keys\u00e9\t"
 	c.TLS = TLS{Cert: "/c.pem", Key: "/k.pem"}
 	c.SMTP = SMTP{Listen: "[::1]:20025", MaxMessageSize: 123456, MaxRecipients: 7, MaxConnections: 8, MaxConnectionsPerIP: 9, ConnectionRate: 10, MessageRate: 11}
+	c.Submission = Submission{Listen: "[::1]:20587", ListenTLS: "", MessagesPerHour: 18, RecipientsPerHour: 19, AllowClearLogin: true}
 	c.IMAP = IMAP{Listen: "127.0.0.1:20143", ListenTLS: "", MaxConnections: 12, MaxConnectionsPerIP: 13, MaxConnectionsPerAccount: 14, AllowClearLogin: true}
 	c.HTTPS = HTTPS{Listen: "", ListenHKP: "[::1]:11371", Publish: false, MTASTS: "enforce", RequestRate: 15, MaxConnections: 16, MaxConnectionsPerIP: 17}
 	c.HTTP.Listen = "localhost:0"
@@ -164,7 +165,7 @@ func TestLoadErrors(t *testing.T) {
 		"syntax":                 {minimal + "[smtp\n", []string{":4: …"}},
 		"twice":                  {minimal + "hostname = \"x\"\n", []string{":3: hostname: …"}},
 		"misspelt key":           {minimal + "[smtp]\n\nmax_recipient = 5\n", []string{`:5: smtp.max_recipient: unknown key: did you mean "smtp.max_recipients"?`}},
-		"key in the wrong table": {minimal + "[smtp]\nlisten_tls = \":465\"\n", []string{`:4: smtp.listen_tls: unknown key: did you mean "imap.listen_tls"?`}},
+		"key in the wrong table": {minimal + "[smtp]\nlisten_tls = \":465\"\n", []string{`:4: smtp.listen_tls: unknown key: did you mean "submission.listen_tls"?`}},
 		"key without a table":    {minimal + "quota = \"1GB\"\n", []string{`:3: quota: unknown key: did you mean "store.quota"?`}},
 		"misspelt table":         {minimal + "[stmp]\nlisten = \":25\"\nx = 1\n", []string{`:3: stmp: unknown key: did you mean "smtp"?`}},
 		"nothing like it":        {minimal + "[logg.files]\nrotation.days = 3\n[wherever]\n", []string{`:3: logg: unknown key: did you mean "log"?`, `:5: wherever: unknown key`}},
@@ -277,6 +278,7 @@ func TestValidate(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"nothing served": func(c *Config) {
 			c.SMTP.Listen, c.IMAP.Listen, c.IMAP.ListenTLS, c.HTTPS.Listen, c.HTTP.Listen = "", "", "", "", ""
+			c.Submission.Listen, c.Submission.ListenTLS = "", ""
 		},
 		"any free port": func(c *Config) {
 			c.SMTP.Listen, c.IMAP.Listen, c.HTTP.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"

@@ -154,6 +154,8 @@ func (k *check) listeners(c *Config) {
 		loopback  string // why it has to be a loopback address, or ""
 	}{
 		{"smtp.listen", c.SMTP.Listen, ""},
+		{"submission.listen", c.Submission.Listen, map[bool]string{true: "allow_clear_login is set"}[c.Submission.AllowClearLogin]},
+		{"submission.listen_tls", c.Submission.ListenTLS, ""},
 		{"imap.listen", c.IMAP.Listen, map[bool]string{true: "allow_clear_login is set"}[c.IMAP.AllowClearLogin]},
 		{"imap.listen_tls", c.IMAP.ListenTLS, ""},
 		{"https.listen", c.HTTPS.Listen, ""},
@@ -204,6 +206,8 @@ func (k *check) limits(c *Config) {
 		{"queue.per_domain", c.Queue.PerDomain, 1, 10_000},
 		{"delivery.port", c.Delivery.Port, 1, 65535},
 		{"delivery.policy_port", c.Delivery.PolicyPort, 1, 65535},
+		{"submission.messages_per_hour", c.Submission.MessagesPerHour, 1, 10_000_000},
+		{"submission.recipients_per_hour", c.Submission.RecipientsPerHour, 1, 10_000_000},
 		{"https.request_rate", c.HTTPS.RequestRate, 1, 10_000_000},
 		{"https.max_connections", c.HTTPS.MaxConnections, 1, 100_000},
 		{"https.max_connections_per_ip", c.HTTPS.MaxConnectionsPerIP, 1, 100_000},

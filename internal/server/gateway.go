@@ -7,6 +7,7 @@
 //	reload.go        SIGHUP: domains, policy and TLS certificate of a running gateway
 //	housekeeping.go  what is done from time to time
 //	queue.go         mail that leaves
+//	enrolment.go     certificates that accounts hand in by mail; wks.go asked for by clients
 //	https.go         certificates for everybody; gate.go its connections
 //	http.go          /livez, /readyz, /metrics
 //	mtasts.go        our domains' MTA-STS policy, and the keys that mail is signed with
@@ -60,6 +61,8 @@ type Gateway struct {
 	Directory *keydir.Directory
 	// Autocrypt learns certificates from mail; nil if it is no configured source.
 	Autocrypt *keydir.Autocrypt
+	// Enrolment takes the certificates that accounts hand in by mail.
+	Enrolment *keydir.Enrolment
 	// Publication is what the accounts publish.
 	Publication *keydir.Publication
 	Resolver    *dns.Resolver
@@ -67,6 +70,8 @@ type Gateway struct {
 	// Carrier and Queue are for mail that leaves.
 	Carrier *deliver.Carrier
 	Queue   *queue.Queue
+
+	requests *vault.Requests
 
 	domains domains
 	policy  atomic.Pointer[policy.Policy]
@@ -132,6 +137,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 		return nil, fmt.Errorf("open keys: %w", err)
 	}
 	g.Signer = msgauth.NewSigner(keys...)
+	g.requests = vault.NewRequests(cfg.KeysDir)
 	spool := filepath.Join(cfg.DataDir, "spool")
 	if err := os.MkdirAll(spool, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -154,6 +160,7 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 		return nil, err
 	}
 	g.Publication = keydir.NewPublication(g.Store, now, log)
+	g.Enrolment = g.newEnrolment()
 	g.Bridge = bridge.New(g.bridgeOptions(spool))
 	g.Bridge.SetRules(bridgeRules(cfg))
 	if b, ok := any(g.Bridge).(opener); ok { // until the bridge has both
@@ -189,6 +196,7 @@ func (g *Gateway) bridgeOptions(spool string) bridge.Options {
 	o := bridge.Options{
 		Store: g.Store, Blobs: g.Blobs, Directory: g.Directory, Vault: g.Vault,
 		Verifier: msgauth.NewVerifier(msgauth.Options{Resolver: g.Resolver, Deadline: time.Duration(c.DNS.Timeout), Now: g.now}),
+		LearnOwn: g.Enrolment.Learn,
 		Wake:     g.Cluster.Wake, Hostname: c.Hostname,
 		MaxSize: int64(c.SMTP.MaxMessageSize), SpoolDir: spool, SpoolMemory: spoolMemory,
 		Now: g.now, Log: g.Log, Metrics: g.Metrics,

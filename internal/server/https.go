@@ -73,7 +73,7 @@ func (r *Running) publisher() *keydir.Publisher {
 		Users: webUsers{r.users}, Finder: g.Directory, Now: g.now, Log: g.Log, Metrics: g.Metrics,
 	}
 	if c.HTTPS.Publish {
-		o.Publication = g.Publication
+		o.Publication, o.Submission = g.Publication, g.submissionAddress
 	}
 	return keydir.NewPublisher(o)
 }

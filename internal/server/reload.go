@@ -27,6 +27,7 @@ func (r *Running) Reload(cfg *config.Config) error {
 	}
 	r.gateway.policy.Store(rules)
 	r.gateway.Signer.Set(keys...)
+	r.gateway.openRequestKeys(cfg.Domains)
 	r.gateway.Bridge.SetRules(bridgeRules(cfg))
 	r.gateway.domains.set(cfg.Domains)
 	r.gateway.Directory.Forget()

@@ -49,6 +49,9 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := serial(t, r.Addrs.IMAPS)
+	if serial(t, r.Addrs.Submissions) != after {
+		t.Error("submission shows another TLS certificate")
+	}
 	if after == before {
 		t.Error("the old TLS certificate is shown")
 	}

@@ -14,6 +14,8 @@
 //	hold.pub         its certificate, armored
 //	master.secret    32 random octets, in hex
 //	dkim/            the keys that mail is signed with, see dkim.go
+//	request-*.key    OpenPGP secret keys, armored: one for each domain, that opens the
+//	                 requests to publish a certificate (request.go), made when first needed
 //
 // The secret ones have mode 0600, the directory 0700; Open refuses anything wider.
 package vault
