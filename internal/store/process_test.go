@@ -20,7 +20,11 @@ import (
 func TestMain(m *testing.M) {
 	if path := os.Getenv(storeChild); path != "" {
 		n, _ := strconv.Atoi(os.Getenv(storeChild + "_COUNT"))
-		if err := child(path, n); err != nil {
+		work := child
+		if os.Getenv(storeChild+"_QUEUE") != "" {
+			work = queueChild
+		}
+		if err := work(path, n); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -31,12 +35,13 @@ func TestMain(m *testing.M) {
 
 const storeChild = "POSTERN_STORE_TEST_CHILD"
 
-func startChild(t *testing.T, path string, count int) (*exec.Cmd, io.Reader) {
+func startChild(t *testing.T, path string, count int, env ...string) (*exec.Cmd, io.Reader) {
 	t.Helper()
 	exe, err := os.Executable()
 	noError(t, err)
 	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), storeChild+"="+path, fmt.Sprintf("%s_COUNT=%d", storeChild, count))
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	noError(t, err)
