@@ -24,6 +24,9 @@ const (
 	// orphanAge is how old a blob without a row must be before it is an orphan and
 	// not a message on its way.
 	orphanAge = time.Hour
+	// exchangeAge is for how long a reply to a message is known as one.
+	exchangeAge   = 2 * 365 * 24 * time.Hour
+	exchangeBatch = 1000
 )
 
 // Nothing in this file is needed for a message to be safe: what fails is logged and
@@ -99,7 +102,21 @@ func (g *Gateway) tidy(ctx context.Context) {
 			g.deleteDead(ctx)
 		case <-sweep.C:
 			g.sweepOrphans(ctx)
+			g.forgetExchanges(ctx)
 			sweep.Reset(sweepEvery)
+		}
+	}
+}
+
+// forgetExchanges forgets messages that hardly anybody replies to any more.
+func (g *Gateway) forgetExchanges(ctx context.Context) {
+	for ctx.Err() == nil {
+		n, err := g.Store.PurgeExchanges(ctx, g.now().Add(-exchangeAge), exchangeBatch)
+		if err != nil && ctx.Err() == nil {
+			g.Log.Error("forget exchanges", telemetry.KeyError, err)
+		}
+		if err != nil || n < exchangeBatch {
+			return
 		}
 	}
 }

@@ -233,8 +233,9 @@ type Batch struct {
 	Release    []ID // held copies that Deliveries replace
 	Outgoing   []Outgoing
 	// Replaced are recipients of the queue whose Held copy Deliveries or Outgoing replace.
-	Replaced []ID
-	Audit    []Audit
+	Replaced  []ID
+	Exchanges []Exchange
+	Audit     []Audit
 }
 
 // Placed says where a delivery went.
