@@ -117,29 +117,6 @@ func indexFold(b []byte, text string) int {
 	return -1
 }
 
-// Subject returns the subject with its encoded-words decoded.
-func Subject(h Header) string { return decodeWords(h.Get("Subject")) }
-
-// WithSubject returns the header with this text as its only subject.
-func WithSubject(h Header, text string) Header {
-	done := false
-	fields := make([]Field, 0, len(h.Fields))
-	for _, f := range h.Fields {
-		if f.Is("Subject") {
-			if done {
-				continue
-			}
-			f, done = NewTextField("Subject", text), true
-		}
-		fields = append(fields, f)
-	}
-	h.Fields = fields
-	if !done {
-		h = h.With(NewTextField("Subject", text))
-	}
-	return h
-}
-
 // PrefixSubject returns the header with text and a space in front of the subject, whose
 // own octets stay.
 func PrefixSubject(h Header, text string) Header {

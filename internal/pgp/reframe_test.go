@@ -2,6 +2,7 @@ package pgp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"slices"
 	"strings"
@@ -216,6 +217,14 @@ func TestChooseCommunication(t *testing.T) {
 		}
 		if !cert.HasKey(got.key.KeyIdString()) || cert.HasKey("0123456789ABCDEF") {
 			t.Errorf("%s: HasKey", test.name)
+		}
+		sealing, err := NewSealingFor(Communication, []*Certificate{cert}, 1, testNow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pkesk, err := sealing.Wrap([]*Certificate{cert}, testNow)
+		if err != nil || !bytes.Contains(pkesk, binary.BigEndian.AppendUint64(nil, got.key.KeyId)) {
+			t.Errorf("%s: it is sealed to another key: %v", test.name, err)
 		}
 		minimal, err := cert.Minimal("alice@example.org", testNow)
 		if err != nil {

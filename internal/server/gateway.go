@@ -156,6 +156,7 @@ func (g *Gateway) bridgeOptions(spool string) bridge.Options {
 	o := bridge.Options{
 		Store: g.Store, Blobs: g.Blobs, Directory: g.Directory, Vault: g.Vault,
 		Verifier: msgauth.NewVerifier(msgauth.Options{Resolver: g.Resolver, Deadline: time.Duration(c.DNS.Timeout), Now: g.now}),
+		Policy:   g.Policy,
 		Wake:     g.Cluster.Wake, Hostname: c.Hostname,
 		MaxSize: int64(c.SMTP.MaxMessageSize), SpoolDir: spool, SpoolMemory: spoolMemory,
 		Now: g.now, Log: g.Log, Metrics: g.Metrics,
