@@ -215,6 +215,20 @@ func TestUnknownOfSeveral(t *testing.T) {
 	}
 }
 
+// TestUnknownDeferred: a policy may want the client to keep a message of several, too.
+func TestUnknownDeferred(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t, withPolicy(t, "[[rule]]\nname = \"later\"\nwhen = \"true\"\nfloor = \"clear\"\nunknown = \"defer\"\n"))
+	o.correspondent("bob@there.test")
+	o.source.set("eve@there.test", true)
+	if _, err := o.submit(letter("", "x@y"), "bob@there.test", "eve@there.test"); codeOf(err) != 451 || !strings.Contains(err.Error(), "eve@there.test") || strings.Contains(err.Error(), "bob@") {
+		t.Errorf("%v", err)
+	}
+	if n := len(o.queued()); n != 0 {
+		t.Errorf("%d copies left", n)
+	}
+}
+
 // TestHeldUnderAFloor: what may not go in clear does not, however long it was held.
 func TestHeldUnderAFloor(t *testing.T) {
 	t.Parallel()
@@ -242,7 +256,10 @@ func TestLostIsNeverClear(t *testing.T) {
 		o.now = o.now.Add(later)
 		o.Directory.Forget()
 		o.Directory.Lookup(t.Context(), parse(t, "bob@there.test")) // asks, and answers from what it had
-		for o.Directory.Lookup(t.Context(), parse(t, "bob@there.test")).FreshUntil.Before(o.now) {
+		for deadline := time.Now().Add(10 * time.Second); o.Directory.Lookup(t.Context(), parse(t, "bob@there.test")).FreshUntil.Before(o.now); {
+			if time.Now().After(deadline) {
+				t.Fatal("the directory did not ask anew")
+			}
 			time.Sleep(time.Millisecond)
 		}
 	}

@@ -170,11 +170,14 @@ func (s *submission) mine(a message.Address, field string) (mail.Address, error)
 
 // withoutWish takes the sender's wish out of the own addresses in a field.
 func (s *submission) withoutWish(f message.Field) message.Field {
+	done := make(map[string]bool) // a field may say the same thousands of times
 	for _, a := range message.Addresses(f.Value()) {
+		written := strings.ToLower(a.Addr())
 		parsed, err := mail.ParseAddress(mail.Address{Local: a.Local, Domain: a.Domain}.String())
-		if err != nil {
+		if err != nil || done[written] {
 			continue
 		}
+		done[written] = true
 		if plain, wish, ok := s.owns(parsed); ok && wish != "" {
 			f = message.WithoutTag(f, plain.Local, wish, a.Domain)
 		}

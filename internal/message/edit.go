@@ -91,20 +91,25 @@ func Submitted(h Header, authserv string) Header {
 // any case: local+tag@domain becomes local@domain. All other octets stay.
 func WithoutTag(f Field, local, tag, domain string) Field {
 	address := strings.ToLower(local + "+" + tag + "@" + domain)
-	raw := f.Raw
-	for at := 0; ; {
-		i := indexFold(raw[at:], address)
+	var out []byte
+	done, at := 0, 0 // octets of Raw that are in out, and that were looked at
+	for {
+		i := indexFold(f.Raw[at:], address)
 		if i < 0 {
-			f.Raw = raw
-			return f
+			break
 		}
 		i += at
 		at = i + len(local)
-		if i > 0 && (isTokenChar(raw[i-1]) || raw[i-1] == '.' || raw[i-1] >= 0x80) {
+		if i > 0 && (isTokenChar(f.Raw[i-1]) || f.Raw[i-1] == '.' || f.Raw[i-1] >= 0x80) {
 			continue // the end of another local-part
 		}
-		raw = append(raw[:at:at], raw[at+1+len(tag):]...)
+		out = append(out, f.Raw[done:at]...)
+		done = at + 1 + len(tag)
 	}
+	if done > 0 {
+		f.Raw = append(out, f.Raw[done:]...)
+	}
+	return f
 }
 
 // indexFold finds an ASCII text, given in lower case, in any case.

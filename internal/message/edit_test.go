@@ -152,3 +152,37 @@ func TestEightBit(t *testing.T) {
 		b[i] = 'a'
 	}
 }
+
+// FuzzSubmitted: whatever a client sends, what nobody must see is gone, the rest keeps its
+// octets, and a text behind it leaves the body as it was.
+func FuzzSubmitted(f *testing.F) {
+	f.Add([]byte("From: alice+require@here.test\r\nBcc: x\r\nSubject: [clear]\r\n\r\nbody"), "text")
+	f.Add([]byte("Content-Type: multipart/mixed; boundary=x\r\n\r\n--x"), "ü")
+	f.Add([]byte("no field\nBcc: y\n continued"), "")
+	f.Fuzz(func(t *testing.T, data []byte, text string) {
+		h, at, err := ParseHeader(data)
+		if err != nil {
+			return
+		}
+		out := Submitted(h, "mail.here.test")
+		again, end, err := ParseHeader(append(out.Bytes(), out.End...))
+		if err != nil || end != len(out.Bytes())+2 || len(again.Fields) != len(out.Fields) || again.Has("Bcc") || again.Has("Resent-Bcc") {
+			t.Fatalf("%q became %q", data, out.Bytes())
+		}
+		for _, field := range out.Fields {
+			if got := WithoutTag(field, "alice", "require", "here.test"); len(got.Raw) > len(field.Raw) || !got.Is(field.Name) {
+				t.Errorf("%q became %q", field.Raw, got.Raw)
+			}
+		}
+		footed := AddFooter(PrefixSubject(out, "[x]"), text, "postern_1")
+		whole := append(append(footed.Header.Bytes(), footed.Header.End...), footed.Before...)
+		whole = append(append(whole, data[at:]...), footed.After...)
+		h, at2, err := ParseHeader(whole)
+		if err != nil || !bytes.HasPrefix(whole[at2:], append(footed.Before, data[at:]...)) {
+			t.Errorf("the body of %q moved", whole)
+		}
+		if !h.Has("Subject") {
+			t.Error("no subject")
+		}
+	})
+}

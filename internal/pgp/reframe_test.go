@@ -125,7 +125,25 @@ func TestReframeGnuPG(t *testing.T) {
 	env := gpgHome(t)
 	batch := []string{"--batch", "--quiet", "--passphrase", "", "--pinentry-mode", "loopback"}
 	run(t, env, nil, gpg, append(batch, "--quick-gen-key", "Alice <alice@example.org>", "default", "default", "0")...)
+	c := parseOne(t, run(t, env, nil, gpg, "--batch", "--export", "alice@example.org"))
 	for _, data := range partData() {
+		now := time.Now()
+		s, err := NewSealingFor(Communication, []*Certificate{c}, int64(len(data)), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sealed bytes.Buffer
+		w, err := s.EncryptTo(&sealed, []*Certificate{c}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Write(data)
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := run(t, env, sealed.Bytes(), gpg, "--batch", "--quiet", "--decrypt"); !bytes.Equal(got, data) {
+			t.Errorf("%d octets sealed by us opened to something else", len(data))
+		}
 		for _, more := range [][]string{{"--armor"}, {}, {"--armor", "--throw-keyids"}, {"--armor", "--comment", "hello"}} {
 			args := append(batch, "--trust-model", "always", "--sign", "--encrypt", "--recipient", "alice@example.org")
 			message := run(t, env, data, gpg, append(args, more...)...)
@@ -258,4 +276,26 @@ func TestMinimal(t *testing.T) {
 			t.Errorf("%s: minimal of minimal is another: %v", kind, err)
 		}
 	}
+}
+
+// FuzzReframe: what is encrypted can be reframed, is strict then, and says the same.
+func FuzzReframe(f *testing.F) {
+	f.Add(slices.Concat(packetOf(tagPKESK, pkesk3("01234567")), packetOf(tagSEIPD, seipd1(500))))
+	f.Add(slices.Concat(marker[:], oldPacket(tagPKESK, pkesk3("01234567")), partialPacket(tagSEIPD, seipd1(5*512+100))))
+	f.Add(armored(typeMessage, slices.Concat(packetOf(tagSKESK, skesk6()), packetOf(tagSEIPD, seipd2(500))), 6))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		found, err := Inspect(bytes.NewReader(data))
+		if err != nil || !found.Encrypted {
+			return
+		}
+		var out bytes.Buffer
+		if err := Reframe(&out, bytes.NewReader(data), found); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Inspect(&out)
+		if err != nil || !again.Strict || !slices.Equal(again.Recipients, found.Recipients) || again.Anonymous != found.Anonymous ||
+			again.Symmetric != found.Symmetric || again.length != found.length {
+			t.Errorf("%+v became %+v, %v", found, again, err)
+		}
+	})
 }
