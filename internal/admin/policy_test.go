@@ -153,7 +153,10 @@ func TestTestPolicy(t *testing.T) {
 		t.Error("a gateway with a broken policy opens")
 	}
 	report := Check(t.Context(), f.setup.Config, CheckOptions{})
-	if last := report[len(report)-1]; last.What != "policy" || last.State != Bad || !strings.Contains(last.Text, "policy.toml:2: ") {
+	if f := report.find("policy"); len(f) != 1 || f[0].State != Bad || !strings.Contains(f[0].Text, "policy.toml:2: ") {
 		t.Errorf("%+v", report)
+	}
+	if len(report.find("database")) != 0 {
+		t.Error("the data was opened with a broken policy")
 	}
 }

@@ -265,7 +265,7 @@ func TestDNSRecords(t *testing.T) {
 	} {
 		r := records(cfg, "here.test", listen, ports, nil)
 		_, id := server.MTASTS(cfg)
-		if rest := strings.Join(r[6:], "\n"); rest != "mta-sts.here.test.\tIN\tCNAME\tmail.here.test.\n_mta-sts.here.test.\tIN\tTXT\t\"v=STSv1; id="+id+";\"\n"+
+		if rest := strings.Join(r[7:], "\n"); rest != "mta-sts.here.test.\tIN\tCNAME\tmail.here.test.\n_mta-sts.here.test.\tIN\tTXT\t\"v=STSv1; id="+id+";\"\n"+
 			"_smtp._tls.here.test.\tIN\tTXT\t\"v=TLSRPTv1; rua=mailto:postmaster@here.test\"" {
 			t.Errorf("%q", r)
 		}

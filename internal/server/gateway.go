@@ -163,10 +163,8 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 	g.Enrolment = g.newEnrolment()
 	g.Bridge = bridge.New(g.bridgeOptions(spool))
 	g.Bridge.SetRules(bridgeRules(cfg))
-	if b, ok := any(g.Bridge).(opener); ok { // until the bridge has both
-		if err := g.openQueue(b); err != nil {
-			return nil, err
-		}
+	if err := g.openQueue(g.Bridge); err != nil {
+		return nil, err
 	}
 	return g, nil
 }
@@ -197,7 +195,8 @@ func (g *Gateway) bridgeOptions(spool string) bridge.Options {
 		Store: g.Store, Blobs: g.Blobs, Directory: g.Directory, Vault: g.Vault,
 		Verifier: msgauth.NewVerifier(msgauth.Options{Resolver: g.Resolver, Deadline: time.Duration(c.DNS.Timeout), Now: g.now}),
 		LearnOwn: g.Enrolment.Learn,
-		Wake:     g.Cluster.Wake, Hostname: c.Hostname,
+		Policy:   g.Policy, Signer: g.Signer,
+		Wake: g.Cluster.Wake, Hostname: c.Hostname,
 		MaxSize: int64(c.SMTP.MaxMessageSize), SpoolDir: spool, SpoolMemory: spoolMemory,
 		Now: g.now, Log: g.Log, Metrics: g.Metrics,
 	}

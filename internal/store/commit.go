@@ -241,6 +241,11 @@ func (t *tx) commit(p *commitPlan) ([]Placed, error) {
 	if _, err := t.dropRcpts(p.Replaced); err != nil {
 		return nil, err
 	}
+	for i := range p.Exchanges {
+		if err := t.insertExchange(&p.Exchanges[i]); err != nil {
+			return nil, err
+		}
+	}
 	return placed, t.insertAudit(p.Audit)
 }
 

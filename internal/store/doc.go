@@ -28,5 +28,6 @@
 //	messages out         view.go message.go body.go
 //	flags, EXPUNGE, COPY flags.go keyword.go expunge.go copy.go
 //	the queue            outgoing.go lane.go claim.go finish.go waiting.go
+//	what was protected   exchange.go
 //	blobs, verification  blob.go check.go
 package store

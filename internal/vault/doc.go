@@ -1,12 +1,13 @@
 // Package vault keeps the gateway's own secrets, in a directory of its own apart
 // from the mail: the key that signs provenance (Ed25519, RFC 8032), the hold key
 // that opens mail waiting for its owner's certificate (OpenPGP), and a master
-// secret from which others are derived (HKDF, RFC 5869).
+// secret from which others are derived (HKDF, RFC 5869), among them the one that
+// what waits in the queue in clear is locked with (spool.go).
 //
 // It signs, opens and derives; it never hands out a secret key. It never holds a
 // key that opens anybody's own mail, and nobody's passwords. A backup of the data
 // without this directory opens nothing; the directory itself has to be kept
-// elsewhere and safe: without the hold key, held mail is lost.
+// elsewhere and safe: without it, held mail and what is locked in the queue are lost.
 //
 //	provenance.key   Ed25519 secret key, PEM (PKCS #8)
 //	provenance.pub   its public key, PEM (PKIX), to be published
