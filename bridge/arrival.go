@@ -32,6 +32,15 @@ type arrival struct {
 	// of what came by SMTP.
 	from    []mail.Address
 	verdict msgauth.Results
+	// eightBit says that there is an octet above 127 in the body.
+	eightBit bool
+	// candidate and found are the ciphertext, if content is mail.ContentEncrypted.
+	candidate message.Candidate
+	found     pgp.Inspection
+	// introduction are fields of ours for what leaves, and gossip those for the payload of
+	// what is sealed for elsewhere.
+	introduction []message.Field
+	gossip       []byte
 }
 
 // receive is step 1: the octets, never in clear on disk, and in the same pass the
@@ -42,15 +51,16 @@ func (b *Bridge) receive(r io.Reader) (*arrival, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &arrival{spool: sp, bodyStart: body.end.Len()}
+	m := &arrival{spool: sp, bodyStart: body.end.Len(), eightBit: body.eightBit}
 	body.hash.Sum(m.bodyDigest[:0])
 	return m, nil
 }
 
 // bodyHash finds the body in what streams by and hashes it.
 type bodyHash struct {
-	end  message.HeaderEnd
-	hash hash.Hash
+	end      message.HeaderEnd
+	hash     hash.Hash
+	eightBit bool
 }
 
 func (b *bodyHash) write(p []byte) error {
@@ -61,6 +71,7 @@ func (b *bodyHash) write(p []byte) error {
 		}
 		p = p[n:]
 	}
+	b.eightBit = b.eightBit || message.EightBit(p)
 	b.hash.Write(p)
 	return nil
 }
@@ -88,6 +99,10 @@ func (t *transaction) parse(m *arrival) error {
 		m.header = message.StripMarks(message.Strip(h, t.Hostname))
 	case mail.KindImport:
 		m.header = message.Strip(h, t.Hostname)
+	case mail.KindSubmission:
+		if m.header, err = t.submitted(h); err != nil {
+			return err
+		}
 	}
 	m.raw = raw
 	m.content, err = t.inspect(m)
@@ -114,12 +129,12 @@ func (t *transaction) inspect(m *arrival) (mail.Content, error) {
 	if !ok {
 		return mail.ContentClear, nil
 	}
+	m.candidate = candidate
 	encrypted := false
 	switch data := candidate.Reader(m); candidate.Kind {
 	case message.PGPMIME:
-		var found pgp.Inspection
-		found, err = pgp.Inspect(data)
-		encrypted = err == nil && found.Encrypted
+		m.found, err = pgp.Inspect(data)
+		encrypted = err == nil && m.found.Encrypted
 	case message.CMS:
 		encrypted, err = message.InspectCMS(data)
 		encrypted = encrypted && err == nil
@@ -172,20 +187,37 @@ func (t *transaction) verify(ctx context.Context, m *arrival) msgauth.Results {
 // trace returns the fields that this server adds on top of a message that came in by
 // SMTP, in the order in which they stand.
 func (t *transaction) trace(m *arrival, r recipient) []byte {
-	if t.source.Kind != mail.KindMX {
+	switch t.source.Kind {
+	case mail.KindMX:
+	case mail.KindSubmission:
+		return append([]byte("Return-Path: <"+t.submission.sender.String()+">\r\n"), t.received()...)
+	default:
 		return nil
-	}
-	var only mail.Address
-	if len(t.to) == 1 {
-		only = r.rcpt.Address
 	}
 	trace := []byte("Return-Path: <" + t.source.From.String() + ">\r\n")
 	trace = append(trace, message.ReceivedField(message.Received{
 		Helo: t.source.Helo, IP: t.source.RemoteIP, By: t.Hostname,
 		With: t.source.Protocol, ID: t.source.ID, TLS: tlsWords(t.source.TLS),
-		For: only.String(), Time: t.source.Time,
+		For: t.only(), Time: t.source.Time,
 	})...)
 	return append(trace, m.verdict.Field(t.Hostname)...)
+}
+
+// received is the trace field of a submitted message. It does not say where the client
+// is.
+func (t *transaction) received() []byte {
+	return message.ReceivedField(message.Received{
+		By: t.Hostname, With: t.source.Protocol, ID: t.source.ID, TLS: tlsWords(t.source.TLS),
+		For: t.only(), Time: t.source.Time,
+	})
+}
+
+// only is the recipient if there is one alone; several must not learn of each other.
+func (t *transaction) only() string {
+	if len(t.to) != 1 {
+		return ""
+	}
+	return t.to[0].rcpt.Address.String()
 }
 
 func tlsWords(tls *mail.TLS) string {
@@ -206,6 +238,13 @@ func (t *transaction) provenance(m *arrival) message.Provenance {
 		p.Extra = []message.Attribute{{Name: "via", Value: "import"}}
 	case mail.KindNotice:
 		p.Extra = []message.Attribute{{Name: "via", Value: "notice"}}
+	case mail.KindDSN:
+		p.Extra = []message.Attribute{{Name: "via", Value: "dsn"}}
+	case mail.KindSubmission:
+		p.Extra = []message.Attribute{{Name: "via", Value: "submission"}}
+		if t.source.TLS != nil {
+			p.TLS = t.source.TLS.Version
+		}
 	default:
 		if t.source.TLS != nil {
 			p.TLS = t.source.TLS.Version

@@ -1,16 +1,34 @@
 // Package bridge is the path of a message through the gateway. It implements the
-// one door, mail.Acceptor, for SMTP, IMAP APPEND, import and the gateway's own
-// notices, and reads as the list of steps in transaction.Data: spool, parse, verify,
-// decide, look up, plan, seal, commit, wake.
+// one door, mail.Acceptor, for SMTP in and out, IMAP APPEND, import, and the gateway's own
+// notices and reports, and reads as the list of steps in transaction.Data: spool, parse,
+// verify, decide, look up, plan, seal, commit, wake.
 //
-// Clear mail leaves it only as OpenPGP ciphertext for the recipient's own
-// certificate, or for the gateway's hold certificate until the recipient has one
-// (design: P1 to P3). It never writes clear text of a message to a disk or a log,
-// never delivers what Protect did not decide, and answers without an error only
-// when every copy is on stable storage (P4).
+// Clear mail for an account leaves it only as OpenPGP ciphertext for the recipient's own
+// certificate, or for the gateway's hold certificate until the recipient has one. Mail for
+// elsewhere leaves it protected as far as it can be, at least as its order demands: passed
+// through as the sender's software encrypted it, sealed by the gateway, or in clear, marked
+// insecure, and locked with a key of the gateway until it is carried away (design: P1 to
+// P3). It never writes clear text of a message to a disk or a log, never hands on what
+// Protect did not decide, and answers without an error only when every copy is on stable
+// storage (P4). If one recipient of a submitted message may not get it, nobody gets it, and
+// the sender is told who and why.
 //
 // It knows nothing of SMTP replies or IMAP responses, and never holds a secret key:
 // the gateway's own are in package vault.
+//
+//	bridge.go      Options, the door, and the steps in their order
+//	spool.go       step 1: the octets, in memory or in an encrypted file
+//	arrival.go     steps 2 and 3: parse and verify; trace fields
+//	submit.go      what a client may submit, and what is added, removed and taken out
+//	decide.go      steps 4 and 5 for what leaves: orders, answers, refusals, outcomes
+//	lookup.go      look-ups that run while a message comes
+//	recipient.go   who an address is; place.go where a copy goes
+//	plan.go        step 6: recipients grouped into copies
+//	seal.go        step 7 for mailboxes here; hold.go what waits for a certificate
+//	leave.go       step 7 for elsewhere: sealed, passed through; clear.go in clear, held
+//	reconsider.go  copies of the queue: opened, and decided anew
+//	exchange.go    how well a message was protected: Sent copies and replies
+//	learn.go       what is learned of certificates; notice.go notices to owners
 package bridge
 
 import (
@@ -31,6 +49,7 @@ import (
 	"postern/internal/telemetry"
 	"postern/internal/vault"
 	"postern/keydir"
+	"postern/policy"
 )
 
 // Options are what a Bridge works with. All fields are needed unless said otherwise.
@@ -40,11 +59,21 @@ type Options struct {
 	Directory *keydir.Directory
 	Vault     *vault.Vault
 	Verifier  *msgauth.Verifier
-	// Wake tells that a mailbox changed; it must not block. Nil is allowed.
+	// Policy returns the rules for mail that leaves, which may change at any time. Nil is
+	// policy.Default.
+	Policy func() *policy.Policy
+	// Signer signs what leaves by DKIM. Nil signs nothing.
+	Signer *msgauth.Signer
+	// Wake tells that a mailbox changed, or that something waits to leave (QueueTopic); it
+	// must not block. Nil is allowed.
 	Wake func(topic string)
 	// Learn is told what a committed message says of its author's certificate, if the
 	// author's domain vouches for it; it must not block. Nil learns nothing.
 	Learn func(keydir.Sighting)
+	// LearnOwn is told the keydata of a committed message that an account submitted and
+	// that carries Autocrypt for the account's own address; it must not block. Nil learns
+	// nothing.
+	LearnOwn func(account mail.Address, keyData []byte)
 	// Hostname names this server in trace fields and is the authserv-id of RFC 8601.
 	Hostname string
 	// Domains, Postmaster, KeepSubject and RejectWithoutCertificate are the Rules of the
@@ -90,6 +119,9 @@ type Bridge struct {
 	releasing sync.Mutex
 }
 
+// QueueTopic is what Wake is told when something new waits to leave.
+const QueueTopic = "queue"
+
 // maxReceived is how many Received fields a message may have before it is a loop,
 // RFC 5321 6.3.
 const maxReceived = 50
@@ -111,6 +143,10 @@ var (
 
 // New returns a bridge.
 func New(o Options) *Bridge {
+	if o.Policy == nil {
+		standard := policy.Default()
+		o.Policy = func() *policy.Policy { return standard }
+	}
 	b := &Bridge{Options: o, spools: newSpools(o.SpoolDir, o.SpoolMemory)}
 	b.SetRules(Rules{
 		Domains: o.Domains, Postmaster: o.Postmaster,
@@ -127,14 +163,21 @@ func (b *Bridge) SetRules(r Rules) {
 }
 
 // Begin starts a transaction: the MAIL of RFC 5321.
-func (b *Bridge) Begin(_ context.Context, source mail.Source) (mail.Transaction, error) {
+func (b *Bridge) Begin(ctx context.Context, source mail.Source) (mail.Transaction, error) {
 	if source.Kind == 0 {
 		return nil, errors.New("source of no kind")
 	}
 	if source.Size > b.MaxSize {
 		return nil, mail.ErrTooBig
 	}
-	return &transaction{Bridge: b, source: source}, nil
+	t := &transaction{Bridge: b, source: source}
+	if source.Kind == mail.KindSubmission {
+		var err error
+		if t.submission, err = b.submit(ctx, source); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
 }
 
 // transaction is one message on its way in.
@@ -145,11 +188,17 @@ type transaction struct {
 	asked []mail.Rcpt
 	at    []int
 	to    []recipient
+	// submission is nil unless an account that logged in sends the message.
+	submission *submission
 }
 
 // Rcpt implements mail.Transaction.
 func (t *transaction) Rcpt(ctx context.Context, r mail.Rcpt) error {
 	account, err := t.resolve(ctx, r.Address)
+	if t.submission != nil && errors.Is(err, errRelay) {
+		t.addElsewhere(r)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -161,9 +210,9 @@ func (t *transaction) Rcpt(ctx context.Context, r mail.Rcpt) error {
 		return err
 	}
 	t.asked = append(t.asked, r)
-	for i, known := range t.to {
+	for i := range t.to {
 		// alice@ and alice+list@ are one mailbox, which gets one copy.
-		if known.account.ID == account.ID && known.rcpt.Into == nil && r.Into == nil {
+		if known := &t.to[i]; known.account.ID == account.ID && known.rcpt.Into == nil && r.Into == nil {
 			t.at = append(t.at, i)
 			return nil
 		}
@@ -194,7 +243,7 @@ func (t *transaction) need() int64 {
 // order is what the operator wants for mail that comes to rest here.
 func (t *transaction) order() mail.Order {
 	o := mail.Inbound()
-	if t.rules.Load().RejectWithoutCertificate {
+	if t.rules.Load().RejectWithoutCertificate && t.source.Kind != mail.KindDSN {
 		o.NoCertificate = mail.Refused
 		o.NotKnown = mail.Deferred
 	}
@@ -223,28 +272,42 @@ func (t *transaction) Data(ctx context.Context, r io.Reader) (mail.Receipt, erro
 		return mail.Receipt{}, err
 	}
 	defer m.Close()
+	defer t.Abort()
 	if err := t.parse(m); err != nil {
 		return mail.Receipt{}, err
 	}
 	m.verdict = t.verify(ctx, m)
+	if err := t.decide(ctx, m); err != nil {
+		return mail.Receipt{}, err
+	}
 	copies := plan(m.content, t.to)
+	if err := t.refused(m, copies); err != nil {
+		return mail.Receipt{}, err
+	}
 	batch, err := t.seal(ctx, m, t.to, copies)
 	if err != nil {
 		return mail.Receipt{}, err
 	}
+	t.remember(m, copies, batch)
 	placed, err := t.commit(ctx, batch.rows)
 	if err != nil {
 		return mail.Receipt{}, err
 	}
 	t.wake(placed)
+	t.wakeQueue(batch)
 	t.learn(m)
 	t.afterwards(ctx, m, copies)
-	return t.receipt(batch, placed), nil
+	return t.receipt(batch, placed, copies), nil
 }
 
 // Abort implements mail.Transaction. Nothing outlives a transaction that did not
-// reach the end of Data.
-func (t *transaction) Abort() { t.to, t.asked = nil, nil }
+// reach the end of Data, and no look-up one that did.
+func (t *transaction) Abort() {
+	t.to, t.asked = nil, nil
+	if t.submission != nil {
+		t.submission.lookups.cancel()
+	}
+}
 
 // commit makes the rows durable, or none of them. Only a sole recipient's full mailbox
 // refuses the message for good: one of several, which RCPT found to have room, goes over
@@ -296,6 +359,13 @@ func (b *Bridge) wake(placed []store.Placed) {
 	}
 }
 
+// wakeQueue tells the queue of copies that leave.
+func (b *Bridge) wakeQueue(batch *batch) {
+	if b.Wake != nil && len(batch.rows.Outgoing) > 0 {
+		b.Wake(QueueTopic)
+	}
+}
+
 // mailbox finds the mailbox that APPEND or import names; zero is the INBOX.
 func (b *Bridge) mailbox(ctx context.Context, a store.Account, into *mail.Target) (store.ID, error) {
 	if into == nil {
@@ -309,7 +379,7 @@ func (b *Bridge) mailbox(ctx context.Context, a store.Account, into *mail.Target
 }
 
 // receipt says where each recipient's copy lies, in the order in which they were given.
-func (t *transaction) receipt(b *batch, placed []store.Placed) mail.Receipt {
+func (t *transaction) receipt(b *batch, placed []store.Placed, copies []mailCopy) mail.Receipt {
 	byRecipient := make([]mail.Placed, len(t.to))
 	for i, p := range placed {
 		r := b.deliveredTo[i]
@@ -318,6 +388,9 @@ func (t *transaction) receipt(b *batch, placed []store.Placed) mail.Receipt {
 	receipt := mail.Receipt{ID: t.source.ID, Placed: make([]mail.Placed, len(t.asked))}
 	for i, r := range t.at {
 		receipt.Placed[i] = byRecipient[r]
+	}
+	if t.submission != nil {
+		receipt.Outcomes = t.outcomes(copies)
 	}
 	return receipt
 }

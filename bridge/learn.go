@@ -12,6 +12,10 @@ import (
 // learn passes on what a message says of its author's certificate (Autocrypt Level 1).
 // The message is durable by now, and nothing here can wait or fail.
 func (t *transaction) learn(m *arrival) {
+	if t.source.Kind == mail.KindSubmission {
+		t.learnOwn(m)
+		return
+	}
 	if t.Learn == nil || len(m.from) != 1 || !vouched(m) || message.SaysNothingOfAuthor(m.header) {
 		return
 	}
@@ -22,19 +26,35 @@ func (t *transaction) learn(m *arrival) {
 			s.Date = at
 		}
 	}
-	valid := 0
-	for _, a := range message.AutocryptFields(m.header) {
-		addr, err := mail.ParseAddress(a.Addr)
-		if err != nil || addr.Key() != author.Key() {
-			continue
-		}
-		valid++
-		s.KeyData, s.Mutual = a.KeyData, a.Mutual
-	}
-	if valid > 1 {
-		s.KeyData, s.Mutual = nil, false
-	}
+	a := autocryptOf(m.header, author)
+	s.KeyData, s.Mutual = a.KeyData, a.Mutual
 	t.Learn(s)
+}
+
+// learnOwn passes on what a message that an account submitted says of the account's own
+// certificate.
+func (t *transaction) learnOwn(m *arrival) {
+	if t.LearnOwn == nil || message.SaysNothingOfAuthor(m.header) {
+		return
+	}
+	if a := autocryptOf(m.header, t.source.Account); len(a.KeyData) > 0 {
+		t.LearnOwn(t.source.Account, a.KeyData)
+	}
+}
+
+// autocryptOf returns the only Autocrypt field for an address; of several none counts.
+func autocryptOf(h message.Header, address mail.Address) (only message.Autocrypt) {
+	valid := 0
+	for _, a := range message.AutocryptFields(h) {
+		if addr, err := mail.ParseAddress(a.Addr); err == nil && addr.Key() == address.Key() {
+			valid++
+			only = a
+		}
+	}
+	if valid != 1 {
+		return message.Autocrypt{}
+	}
+	return only
 }
 
 // vouched reports whether the domain in the From field vouches for what Autocrypt is

@@ -15,6 +15,10 @@ import (
 // The message is durable by now: whatever fails here is logged and changes nothing.
 func (t *transaction) afterwards(ctx context.Context, m *arrival, copies []mailCopy) {
 	for _, c := range copies {
+		if c.elsewhere {
+			t.Metrics.BridgeOutgoing(c.level.String(), len(c.recipients))
+			continue
+		}
 		for range c.recipients {
 			t.Metrics.BridgeMessage(class(c.protection.Level()))
 		}

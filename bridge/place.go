@@ -19,6 +19,9 @@ type place struct {
 // placeOf reads what APPEND or import asked for; mail by SMTP goes to the INBOX, now.
 func placeOf(r recipient, now time.Time) place {
 	p := place{mailbox: r.mailbox, date: now}
+	if r.keyword != "" {
+		p.keywords = append(p.keywords, r.keyword)
+	}
 	if r.rcpt.Into == nil {
 		return p
 	}

@@ -90,3 +90,114 @@ func levelsOf(t *testing.T, content mail.Content, rs []recipient) []mail.Level {
 	}
 	return levels
 }
+
+// elsewhereRecipients makes random recipients, here and elsewhere.
+func elsewhereRecipients(rnd *rand.Rand, certs []*pgp.Certificate) []recipient {
+	orders := []mail.Order{
+		{}, {Floor: mail.Clear, NoCertificate: mail.Clear, NotKnown: mail.Held, HideSubject: true},
+		{Floor: mail.Clear, NoCertificate: mail.Clear, NotKnown: mail.Deferred, Prefix: "x"},
+		{Floor: mail.Sealed, NoCertificate: mail.Refused, NotKnown: mail.Held},
+		{Floor: mail.TLSOnly, NoCertificate: mail.TLSOnly, NotKnown: mail.Held},
+		{Floor: mail.Clear, Ceiling: mail.Clear, NoCertificate: mail.Clear},
+		{Floor: mail.Clear, NoCertificate: mail.Held, NotKnown: mail.Held},
+	}
+	rs := make([]recipient, rnd.IntN(8))
+	mixed := mail.Mixed(rnd.IntN(4) / 3)
+	for i := range rs {
+		r := &rs[i]
+		r.elsewhere = rnd.IntN(4) > 0
+		r.order = mail.Inbound()
+		if r.elsewhere {
+			r.order = orders[rnd.IntN(len(orders))]
+			r.order.Mixed = mixed
+			r.visible = rnd.IntN(3) > 0
+			r.rcpt.Address = mail.Address{Local: "r" + string(rune('a'+rnd.IntN(26))), Domain: "there.test"}
+		}
+		r.answer = keydir.Answer{Kind: mail.Answer(rnd.IntN(3))}
+		if r.answer.Kind == mail.Found {
+			r.certificates = certs[:1+rnd.IntN(len(certs))]
+		}
+	}
+	return rs
+}
+
+// TestPlanElsewhere checks the properties of plan for what leaves.
+func TestPlanElsewhere(t *testing.T) {
+	var certs []*pgp.Certificate
+	for range 3 {
+		k, err := pgp.GenerateKey("a@there.test", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		certs = append(certs, k.Certificate())
+	}
+	rnd := rand.New(rand.NewPCG(5, 6))
+	seen := map[mail.Level]int{}
+	for range 20000 {
+		rs := elsewhereRecipients(rnd, certs)
+		content := mail.Content(rnd.IntN(2))
+		copies := plan(content, rs)
+		levels := checkCopies(t, content, rs, copies)
+		for _, l := range levels {
+			seen[l]++
+		}
+		perm := rnd.Perm(len(rs))
+		shuffled := make([]recipient, len(rs))
+		for i, p := range perm {
+			shuffled[i] = rs[p]
+		}
+		other := plan(content, shuffled)
+		if len(other) != len(copies) {
+			t.Fatalf("%d copies, in another order %d", len(copies), len(other))
+		}
+		for i, level := range checkCopies(t, content, shuffled, other) {
+			if level != levels[perm[i]] {
+				t.Fatalf("recipient %d: %v, in another order %v", perm[i], levels[perm[i]], level)
+			}
+		}
+	}
+	for _, l := range []mail.Level{mail.Refused, mail.Deferred, mail.Clear, mail.TLSOnly, mail.Held, mail.Sealed, mail.EndToEnd} {
+		if seen[l] < 100 {
+			t.Errorf("%v was seen %d times", l, seen[l])
+		}
+	}
+}
+
+// checkCopies checks one plan and returns each recipient's level.
+func checkCopies(t *testing.T, content mail.Content, rs []recipient, copies []mailCopy) []mail.Level {
+	t.Helper()
+	levels := make([]mail.Level, len(rs))
+	in := make([]int, len(rs))
+	for _, c := range copies {
+		for _, i := range c.recipients {
+			r := &rs[i]
+			in[i]++
+			levels[i] = c.protection.Level()
+			switch {
+			case r.elsewhere != c.elsewhere:
+				t.Fatal("a copy is for here and for elsewhere")
+			case c.level != c.protection.Level():
+				t.Fatal("a copy's form is of another level")
+			case levels[i] != mail.Held && levels[i] > mail.Deferred && levels[i] < r.order.Floor:
+				t.Fatalf("recipient %d: %v is under its floor %v", i, levels[i], r.order.Floor)
+			case (levels[i] == mail.Clear || levels[i] == mail.TLSOnly) && r.answer.Kind == mail.Unknown && wantsCertificate(r.order):
+				t.Fatalf("recipient %d: in clear while nothing is known", i)
+			case r.elsewhere && !r.visible && levels[i] == mail.Sealed && len(c.recipients) > 1:
+				t.Fatalf("recipient %d is not visible and shares a ciphertext", i)
+			}
+		}
+	}
+	refuse, strong, weak := false, false, false
+	for i, n := range in {
+		if n != 1 {
+			t.Fatalf("recipient %d is in %d copies", i, n)
+		}
+		refuse = refuse || rs[i].order.Mixed == mail.MixedRefuse
+		strong = strong || levels[i] >= mail.Sealed
+		weak = weak || levels[i] == mail.Clear || levels[i] == mail.TLSOnly
+	}
+	if refuse && strong && weak {
+		t.Fatal("it is mixed, and should have been refused")
+	}
+	return levels
+}

@@ -13,6 +13,28 @@ import (
 	"postern/keydir"
 )
 
+// recipient is one mailbox, or one address elsewhere, that the message goes to, with all
+// that is known when its copy is planned.
+type recipient struct {
+	rcpt    mail.Rcpt
+	account store.Account // zero for an address elsewhere
+	mailbox store.ID      // zero: the INBOX
+	order   mail.Order
+	answer  keydir.Answer
+	// certificates are the usable ones; empty unless the answer is mail.Found.
+	certificates []*pgp.Certificate
+	// keyword marks what a client appends, by what is known of it; "" for none.
+	keyword string
+
+	// elsewhere says that it is no mailbox of ours, and lookup brings what is known of it.
+	elsewhere bool
+	lookup    <-chan keydir.Answer
+	// visible says that To or Cc name it.
+	visible bool
+	// wish is what the sender asked for, see policy.Facts.
+	wish string
+}
+
 // resolve finds the account that an address belongs to: the address itself, the
 // address without its sub-address (RFC 5233), or the postmaster (RFC 5321 4.5.1).
 func (b *Bridge) resolve(ctx context.Context, a mail.Address) (store.Account, error) {

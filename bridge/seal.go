@@ -26,12 +26,14 @@ func (t *transaction) seal(ctx context.Context, m *arrival, to []recipient, copi
 	b := &batch{}
 	for _, c := range copies {
 		var err error
-		switch c.protection.Level() {
-		case mail.Sealed:
+		switch level := c.protection.Level(); {
+		case c.elsewhere:
+			err = t.leave(ctx, m, to, c, b)
+		case level == mail.Sealed:
 			err = t.sealed(ctx, m, to, c, b)
-		case mail.Held:
+		case level == mail.Held:
 			err = t.held(ctx, m, to, c, b)
-		case mail.EndToEnd, mail.Notice:
+		case level == mail.EndToEnd, level == mail.Notice:
 			err = t.asItIs(ctx, m, to, c, b)
 		default:
 			err = refusal(c.protection)

@@ -32,6 +32,7 @@ func rooms() map[string][]string {
 		dns                                = "internal/dns"
 		message, msgauth, pgp, queue       = "internal/message", "internal/msgauth", "internal/pgp", "internal/queue"
 		server, store, vault               = "internal/server", "internal/store", "internal/vault"
+		wks                                = "internal/wks"
 	)
 	r := map[string][]string{
 		mail: {}, message: {}, pgp: {}, cluster: {}, config: {}, auth: {}, dns: {}, "internal/telemetry": {}, "internal/testkit": {},
@@ -46,6 +47,7 @@ func rooms() map[string][]string {
 		"smtpd":  {mail, auth, cluster},
 		"imapd":  {mail, message, store, auth, cluster},
 		"bridge": {mail, message, msgauth, pgp, vault, blob, store, "policy", "keydir"},
+		wks:      {mail, message, pgp, store, vault, "keydir"},
 		device:   {mail, message, pgp}, // runs on the owner's own machine and contacts no server
 	}
 	below := slices.Sorted(maps.Keys(r))
@@ -78,6 +80,7 @@ var fences = []struct {
 	{"net/http", []string{"keydir", "internal/deliver", "internal/server", "internal/bench"}, true, "whoever can speak HTTP can tell the world whom we write to"},
 	{"github.com/alecthomas/kong", []string{"cmd/postern"}, false, "the command line is a front end"},
 	{"github.com/BurntSushi/toml", []string{"internal/config", "policy"}, true, "configuration is read in one place"},
+	{"github.com/expr-lang/expr", []string{"policy"}, true, "only the policy is programmed by its owner"},
 	{"github.com/miekg/dns", []string{"internal/dns"}, true, "one place tells no answer from no such record"},
 	{"log", nil, false, "logs go through log/slog"},
 }
@@ -110,6 +113,7 @@ var dependencies = map[string]string{
 	"github.com/emersion/go-msgauth":      "DKIM, DMARC records, Authentication-Results",
 	"github.com/emersion/go-sasl":         "the interface of SASL mechanisms, and PLAIN",
 	"github.com/emersion/go-smtp":         "SMTP",
+	"github.com/expr-lang/expr":           "expressions in policy.toml",
 	"github.com/miekg/dns":                "DNS with the AD bit, and types that package net has not",
 	"github.com/prometheus/client_golang": "metrics",
 	"github.com/redis/go-redis/v9":        "Redis, for what the nodes of a cluster share and may lose",

@@ -54,7 +54,11 @@ func (a Answer) Certificates(now time.Time) ([]*pgp.Certificate, error) {
 	if a.parsed.err != nil {
 		return nil, a.parsed.err
 	}
-	usable, why := usableNow(a.parsed.certs, now)
+	purpose := pgp.Communication
+	if a.Trust == Own {
+		purpose = pgp.Storage
+	}
+	usable, why := usableNow(a.parsed.certs, purpose, now)
 	if len(usable) == 0 {
 		return nil, why
 	}
@@ -79,9 +83,9 @@ func (p *parsed) read() {
 }
 
 // usableNow returns the certificates that can be sealed to, and why the others cannot.
-func usableNow(certs []*pgp.Certificate, now time.Time) (usable []*pgp.Certificate, why error) {
+func usableNow(certs []*pgp.Certificate, p pgp.Purpose, now time.Time) (usable []*pgp.Certificate, why error) {
 	for _, c := range certs {
-		if err := c.Usable(now); err != nil {
+		if err := c.UsableFor(p, now); err != nil {
 			why = fmt.Errorf("%s: %w", c.Fingerprint(), err)
 			continue
 		}

@@ -128,7 +128,7 @@ func (a *Autocrypt) Peer(ctx context.Context, address mail.Address) (PeerState, 
 	}
 	c, err := seenCertificate(p.KeyData, address)
 	return PeerState{
-		Usable:   err == nil && c.Usable(a.Now()) == nil,
+		Usable:   err == nil && c.UsableFor(pgp.Communication, a.Now()) == nil,
 		LastSeen: p.LastSeen, KeySeen: p.KeySeen, Mutual: p.Mutual,
 	}, nil
 }

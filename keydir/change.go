@@ -118,5 +118,5 @@ func judge(known knownState, o offer, now time.Time) Verdict {
 }
 
 func anyUsable(certs []*pgp.Certificate, now time.Time) bool {
-	return slices.ContainsFunc(certs, func(c *pgp.Certificate) bool { return c.Usable(now) == nil })
+	return slices.ContainsFunc(certs, func(c *pgp.Certificate) bool { return c.UsableFor(pgp.Communication, now) == nil })
 }

@@ -23,6 +23,7 @@
 //	dane.go        OPENPGPKEY (RFC 7929)
 //	keyserver.go   VKS and HKP, off by default
 //	autocrypt.go   what mail teaches; peer.go the rules of Autocrypt Level 1, pure
+//	enrol.go       certificates that own accounts hand in by mail
 //	fetch.go       the HTTPS client of all sources; hosts.go its fairness
 //	publish.go     the HTTPS handler: WKD, HKP and VKS of our own users
 //

@@ -19,6 +19,7 @@ type Explanation struct {
 	Expires     *time.Time `json:"expires,omitempty"`
 	Source      string     `json:"source,omitempty"`
 	Trust       string     `json:"trust,omitempty"`
+	TrustLevel  Trust      `json:"-"` // Trust to compare with
 	Checked     *time.Time `json:"checked,omitempty"`
 	FreshUntil  *time.Time `json:"fresh_until,omitempty"`
 	Candidate   string     `json:"waiting_for_a_decision,omitempty"`
@@ -36,7 +37,7 @@ func (d *Directory) Explain(ctx context.Context, address mail.Address) Explanati
 		Source: a.Source, Candidate: a.Candidate, Sources: []Asked{},
 	}
 	if a.Trust != NoTrust {
-		e.Trust = a.Trust.String()
+		e.Trust, e.TrustLevel = a.Trust.String(), a.Trust
 	}
 	if !a.Checked.IsZero() && !d.Hosted(address.Domain) { // what is ours is always fresh
 		e.Checked, e.FreshUntil = &a.Checked, &a.FreshUntil

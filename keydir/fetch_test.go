@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"postern/internal/dns"
 )
 
 // TestFetchHuge: a server that sends without end costs what the limit says, however
@@ -196,29 +198,6 @@ var internalAddresses = []string{
 	"::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:192.168.0.1", "::127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1",
 }
 
-func TestIsPublic(t *testing.T) {
-	t.Parallel()
-	for _, s := range internalAddresses {
-		if isPublic(netip.MustParseAddr(s)) {
-			t.Errorf("%s would be dialled", s)
-		}
-	}
-	for _, s := range []string{"fe80::1%eth0", "2600::1%lo"} {
-		if isPublic(netip.MustParseAddr(s)) {
-			t.Errorf("%s would be dialled", s)
-		}
-	}
-	if isPublic(netip.Addr{}) {
-		t.Error("no address would be dialled")
-	}
-	for _, s := range []string{"1.1.1.1", "11.0.0.1", "100.63.255.255", "100.128.0.1", "172.15.0.1", "172.32.0.1", "192.0.1.1", "223.255.255.255",
-		"2600::1", "2001:4860:4860::8888", "2a00:1450::1", "::ffff:8.8.8.8", "64:ff9b::8.8.8.8"} {
-		if !isPublic(netip.MustParseAddr(s)) {
-			t.Errorf("%s would not be dialled", s)
-		}
-	}
-}
-
 // TestFetchInternal: nobody has us connect to what only we can reach: not by a
 // record, not by a redirect to a name or an address, not by an address beside a good
 // one, not by changing the record between two look-ups.
@@ -227,7 +206,7 @@ func TestFetchInternal(t *testing.T) {
 	path := "/.well-known/openpgpkey/example.org/hu/" + WKDHash("alice")
 	dialled := func(n *internet) (bad []netip.AddrPort) {
 		for _, to := range n.dials() {
-			if !isPublic(to.Addr()) {
+			if !dns.IsPublic(to.Addr()) {
 				bad = append(bad, to)
 			}
 		}

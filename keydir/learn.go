@@ -170,11 +170,11 @@ func (m *memory) put(c *pgp.Certificate, source string) {
 
 // keep sets the kind by whether the certificate in use can be used.
 func (m *memory) keep(now time.Time) {
-	usable, why := usableNow(m.certs, now)
+	usable, why := usableNow(m.certs, pgp.Communication, now)
 	if len(usable) > 0 {
 		m.row.Kind, m.row.Reason = uint8(mail.Found), ""
 		m.row.UsableUntil = time.Time{}
-		if at, ok := usable[0].SubkeyExpires(now); ok {
+		if at, ok := usable[0].SubkeyExpiresFor(pgp.Communication, now); ok {
 			m.row.UsableUntil = at
 		}
 		return
@@ -232,7 +232,7 @@ func (m *memory) gone(now time.Time) *Change {
 // now, and of those the newest.
 func best(certs []*pgp.Certificate, now time.Time) *pgp.Certificate {
 	return slices.MaxFunc(certs, func(a, b *pgp.Certificate) int {
-		if ua, ub := a.Usable(now) == nil, b.Usable(now) == nil; ua != ub {
+		if ua, ub := a.UsableFor(pgp.Communication, now) == nil, b.UsableFor(pgp.Communication, now) == nil; ua != ub {
 			if ua {
 				return 1
 			}

@@ -21,7 +21,7 @@ var (
 // Pin makes a certificate the one for an address, above all sources.
 func (d *Directory) Pin(ctx context.Context, address mail.Address, c *pgp.Certificate) error {
 	now := d.Now()
-	if err := c.Usable(now); err != nil {
+	if err := c.UsableFor(pgp.Communication, now); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnusable, err)
 	}
 	return d.decide(ctx, address, func(m *memory) (*Change, error) {

@@ -14,6 +14,7 @@ import (
 
 	"postern/internal/cluster"
 	"postern/internal/mail"
+	"postern/internal/pgp"
 	"postern/internal/telemetry"
 )
 
@@ -51,6 +52,10 @@ type Finder interface {
 type PublishOptions struct {
 	// Publication is what is given out; nil publishes nothing at all.
 	Publication *Publication
+	// Submission is the address to which accounts of a domain hand in certificates by
+	// mail, and what such mail is encrypted to: Web Key Service. Nil of either: there is
+	// none.
+	Submission func(domain string) (mail.Address, *pgp.Certificate)
 	// Hostname is the gateway's own name; key servers are asked by it too.
 	Hostname string
 	// Hosted says whether a domain, in lower case with A-labels, is one of ours.

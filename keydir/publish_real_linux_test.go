@@ -3,34 +3,21 @@ package keydir
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"github.com/miekg/dns"
 
 	"postern/internal/dns/dnstest"
 	"postern/internal/pgp"
 	"postern/internal/testkit"
 )
-
-// inside tells this test that it runs in namespaces of its own.
-const inside = "POSTERN_TEST_INSIDE"
 
 // TestRealClients has GnuPG, Sequoia and curl look for certificates. They take names
 // from /etc/resolv.conf and trust the system's CAs; so that nothing of the system has
@@ -38,30 +25,9 @@ const inside = "POSTERN_TEST_INSIDE"
 // of its own there.
 func TestRealClients(t *testing.T) {
 	testkit.Parts(t, "gpg", "dirmngr", "gpgconf", "gpg-connect-agent", "sq", "curl", "ip")
-	wksClient(t)
-	if os.Getenv(inside) == "1" {
+	testkit.WKSClient(t)
+	if testkit.Apart(t) {
 		testRealClients(t)
-		return
-	}
-	if testing.Short() {
-		t.Skip("starts other programs")
-	}
-	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRealClients$", "-test.v", "-test.timeout=3m")
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
-	}
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		testkit.Missing(t, "namespaces of its own: "+err.Error())
-	}
-	if err := cmd.Wait(); err != nil || !strings.Contains(out.String(), "--- PASS: TestRealClients") {
-		t.Errorf("%v\n%s", err, out.String())
 	}
 }
 
@@ -71,8 +37,8 @@ const serverIP = "10.77.0.10"
 // testRealClients runs within the namespaces. here.test has an openpgpkey name, for the
 // advanced method of the Web Key Directory, and there.test has none.
 func testRealClients(t *testing.T) {
-	bundle := furnish(t)
-	serveNames(t,
+	authority := testkit.Furnish(t, serverIP, "here.test", "openpgpkey.here.test", "keys.here.test", "there.test")
+	dnstest.ServeSystem(t,
 		"openpgpkey.here.test. 60 IN A "+serverIP, "keys.here.test. 60 IN A "+serverIP,
 		"here.test. 60 IN A "+serverIP, "there.test. 60 IN A "+serverIP)
 	d := newDesk(t, nil)
@@ -82,8 +48,8 @@ func testRealClients(t *testing.T) {
 	d.shelf.put(t, "hidden@here.test", true, newCertificate(t, "hidden@here.test"))
 	d.shelf.put(t, "carol@there.test", false, carol)
 	d.read()
-	serveTLS(t, d.publisher, bundle)
-	c := &clients{t: t, env: append(os.Environ(), "SSL_CERT_FILE="+bundle.ca)}
+	serveTLS(t, d.publisher, authority)
+	c := &clients{t: t, env: append(os.Environ(), "SSL_CERT_FILE="+authority.CA)}
 	t.Run("gpg", func(t *testing.T) { c.gnupg(t, shared, carol) })
 	t.Run("sq", func(t *testing.T) { c.sequoia(t, shared, carol) })
 	t.Run("curl", func(t *testing.T) { c.curl(t, shared) })
@@ -135,7 +101,7 @@ func (c *clients) gnupg(t *testing.T, alice, carol *pgp.Certificate) {
 		if out, ok := locate("wkd", address); !ok || !strings.Contains(out, "fpr:::::::::"+want.Fingerprint()) {
 			t.Errorf("WKD %s: not found", address)
 		}
-		if _, ok := with.run(t, wksClient(t), "-v", "--check", address); !ok {
+		if _, ok := with.run(t, testkit.WKSClient(t), "-v", "--check", address); !ok {
 			t.Errorf("gpg-wks-client --check %s", address)
 		}
 	}
@@ -211,102 +177,17 @@ func (c *clients) curl(t *testing.T, alice *pgp.Certificate) {
 	}
 }
 
-// tlsBundle is a private CA and a certificate by it.
-type tlsBundle struct {
-	ca   string // file
-	pair tls.Certificate
-}
-
-// furnish brings the loopback interface up, and puts this namespace's own files over
-// those of the system.
-func furnish(t *testing.T) tlsBundle {
+func serveTLS(t *testing.T, handler http.Handler, a testkit.Authority) {
 	t.Helper()
-	for _, args := range [][]string{{"link", "set", "lo", "up"}, {"addr", "add", serverIP + "/32", "dev", "lo"}} {
-		if out, err := exec.CommandContext(t.Context(), "ip", args...).CombinedOutput(); err != nil {
-			t.Fatalf("ip %v: %v: %s", args, err, out)
-		}
-	}
-	// What is mounted here must not be seen outside.
-	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+	pair, err := tls.LoadX509KeyPair(a.Cert, a.Key)
+	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	b := newBundle(t, filepath.Join(dir, "ca.pem"), "here.test", "openpgpkey.here.test", "keys.here.test", "there.test")
-	for target, text := range map[string]string{
-		"/etc/resolv.conf": "nameserver 127.0.0.1\noptions timeout:2 attempts:1\n",
-		"/etc/hosts":       "127.0.0.1 localhost\n",
-	} {
-		file := filepath.Join(dir, filepath.Base(target))
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		cover(t, file, target)
-	}
-	cover(t, b.ca, "/etc/ssl/certs/ca-certificates.crt")
-	return b
-}
-
-// cover lets a file be seen in place of another.
-func cover(t *testing.T, file, target string) {
-	t.Helper()
-	real, err := filepath.EvalSymlinks(target)
-	if err != nil {
-		testkit.Missing(t, target)
-	}
-	if err := syscall.Mount(file, real, "", syscall.MS_BIND, ""); err != nil {
-		t.Fatalf("mount over %s: %v", target, err)
-	}
-}
-
-func newBundle(t *testing.T, caFile string, names ...string) tlsBundle {
-	t.Helper()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(err)
-	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	caDER, err := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
-	must(err)
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(err)
-	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: names[0]}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter,
-		DNSNames: names, KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), caKey)
-	must(err)
-	must(os.WriteFile(caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: caDER}), 0o644))
-	return tlsBundle{ca: caFile, pair: tls.Certificate{Certificate: [][]byte{der, caDER}, PrivateKey: key}}
-}
-
-// serveNames answers on the port where the system asks for names.
-func serveNames(t *testing.T, records ...string) {
-	t.Helper()
-	names := dnstest.Start(t, records...)
-	for _, network := range []string{"udp", "tcp"} {
-		started := make(chan struct{})
-		s := &dns.Server{Addr: "127.0.0.1:53", Net: network, NotifyStartedFunc: func() { close(started) }}
-		s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) { names.Answer(w, m, network) })
-		go func() { _ = s.ListenAndServe() }()
-		<-started
-		t.Cleanup(func() { _ = s.Shutdown() })
-	}
-}
-
-func serveTLS(t *testing.T, handler http.Handler, b tlsBundle) {
-	t.Helper()
 	l, err := net.Listen("tcp", serverIP+":443")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http.Server{Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{b.pair}}, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
+	s := &http.Server{Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}}, ReadHeaderTimeout: 5 * time.Second, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0)}
 	go func() { _ = s.ServeTLS(l, "", "") }()
 	t.Cleanup(func() { _ = s.Close() })
 }

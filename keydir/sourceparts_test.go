@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -83,58 +82,6 @@ func (g *gnupg) generate(t testing.TB, addresses ...string) string {
 	return fingerprint
 }
 
-// printed is what a program that still runs has printed.
-type printed struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (p *printed) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.buf.Write(b)
-}
-
-func (p *printed) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.buf.String()
-}
-
-// start runs a server until the test ends, and waits until ready says so.
-func start(t testing.TB, ready func() bool, name string, args ...string) {
-	t.Helper()
-	c := exec.Command(name, args...)
-	output := new(printed)
-	c.Stdout, c.Stderr = output, output
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- c.Wait() }()
-	t.Cleanup(func() {
-		_ = c.Process.Signal(os.Interrupt)
-		select {
-		case <-ended:
-		case <-time.After(10 * time.Second):
-			_ = c.Process.Kill()
-			<-ended
-		}
-	})
-	deadline := time.Now().Add(30 * time.Second)
-	for !ready() {
-		select {
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("%s ended: %v\n%s", name, err, output.String())
-		case <-time.After(20 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not get ready\n%s", name, output.String())
-		}
-	}
-}
-
 func write(t testing.TB, path, format string, args ...any) {
 	t.Helper()
 	if err := os.WriteFile(path, fmt.Appendf(nil, format, args...), 0o600); err != nil {
@@ -142,28 +89,12 @@ func write(t testing.TB, path, format string, args ...any) {
 	}
 }
 
-// wksClient finds gpg-wks-client, which Debian keeps where no PATH leads.
-func wksClient(t testing.TB) string {
-	t.Helper()
-	if path, err := exec.LookPath("gpg-wks-client"); err == nil {
-		return path
-	}
-	for _, dir := range []string{"/usr/lib/gnupg", "/usr/libexec", "/usr/local/libexec"} {
-		path := filepath.Join(dir, "gpg-wks-client")
-		if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
-			return path
-		}
-	}
-	testkit.Missing(t, "programs: gpg-wks-client")
-	return ""
-}
-
 // TestNginxWKD reads a directory that gpg-wks-client made and nginx serves, by both
 // methods.
 func TestNginxWKD(t *testing.T) {
 	t.Parallel()
 	nginx := testkit.Parts(t, "nginx")["nginx"]
-	client := wksClient(t)
+	client := testkit.WKSClient(t)
 	g := newGnuPG(t)
 	dir := t.TempDir()
 	addresses := []string{"Joe.Doe@advanced.test", "joe@direct.test"}
@@ -203,7 +134,7 @@ http {
 }
 `, user, dir, port.Addr(), tree)
 	port.Release()
-	start(t, func() bool {
+	dnstest.Run(t, func() bool {
 		c, err := net.DialTimeout("tcp", port.Addr(), time.Second)
 		if err == nil {
 			c.Close()
@@ -229,129 +160,11 @@ http {
 	}
 }
 
-// signedZones runs Knot with a signed zone and one that is not, and unbound, which
-// validates the first, with forge between them. It returns unbound's address.
-func signedZones(t *testing.T, signed, unsigned string, forge func(*miekg.Msg)) string {
-	t.Helper()
-	parts := testkit.Parts(t, "knotd", "keymgr", "unbound")
-	dir := t.TempDir()
-	const soa = "@ 300 SOA ns.signed.test. h.signed.test. 1 60 60 86400 60\n@ 300 NS ns.signed.test.\n"
-	write(t, filepath.Join(dir, "signed.test.zone"), "$ORIGIN signed.test.\n%sns 300 A 127.0.0.1\n%s", soa, signed)
-	write(t, filepath.Join(dir, "unsigned.test.zone"), "$ORIGIN unsigned.test.\n%s%s", soa, unsigned)
-	if err := os.Mkdir(filepath.Join(dir, "db"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	authority := bothPort(t)
-	conf := filepath.Join(dir, "knot.conf")
-	write(t, conf, `server:
-    listen: 127.0.0.1@%d
-    rundir: %s
-database:
-    storage: %[2]s/db
-log:
-  - target: stderr
-    any: warning
-policy:
-  - id: p
-    algorithm: ecdsap256sha256
-    single-type-signing: on
-    ksk-lifetime: 0
-template:
-  - id: default
-    storage: %[2]s
-    file: "%%s.zone"
-    zonefile-sync: -1
-    zonefile-load: difference-no-serial
-    journal-content: all
-zone:
-  - domain: signed.test
-    dnssec-signing: on
-    dnssec-policy: p
-  - domain: unsigned.test
-`, authority, dir)
-	at := fmt.Sprintf("127.0.0.1:%d", authority)
-	start(t, func() bool {
-		m := new(miekg.Msg)
-		m.SetQuestion("signed.test.", miekg.TypeDNSKEY)
-		m.SetEdns0(1232, true)
-		r, err := miekg.Exchange(m, at)
-		return err == nil && len(r.Answer) >= 2 // the key and its signature
-	}, parts["knotd"], "-c", conf)
-
-	keys, err := exec.CommandContext(t.Context(), parts["keymgr"], "-c", conf, "signed.test", "dnskey").Output()
-	if err != nil {
-		t.Fatal("keymgr: ", err)
-	}
-	write(t, filepath.Join(dir, "anchor"), "%s", strings.Replace(string(keys), "DNSKEY", "IN DNSKEY", 1))
-	between := dnstest.Start(t)
-	between.Set(func(w miekg.ResponseWriter, m *miekg.Msg, network string) {
-		c := &miekg.Client{Net: "tcp"}
-		reply, _, err := c.Exchange(m, at)
-		if err != nil {
-			return
-		}
-		forge(reply)
-		if network == "udp" {
-			reply.Truncate(1232)
-		}
-		_ = w.WriteMsg(reply)
-	})
-	resolver := bothPort(t)
-	write(t, filepath.Join(dir, "unbound.conf"), `server:
-  interface: 127.0.0.1
-  port: %d
-  username: ""
-  chroot: ""
-  directory: "%s"
-  pidfile: "%[2]s/unbound.pid"
-  use-syslog: no
-  do-daemonize: no
-  do-not-query-localhost: no
-  module-config: "validator iterator"
-  trust-anchor-file: "%[2]s/anchor"
-  local-zone: "test." nodefault
-  qname-minimisation: no
-  ede: yes
-remote-control:
-  control-enable: no
-stub-zone:
-  name: "signed.test"
-  stub-addr: %s
-stub-zone:
-  name: "unsigned.test"
-  stub-addr: %[3]s
-`, resolver, dir, strings.Replace(between.Addr, ":", "@", 1))
-	address := fmt.Sprintf("127.0.0.1:%d", resolver)
-	start(t, func() bool {
-		m := new(miekg.Msg)
-		m.SetQuestion("signed.test.", miekg.TypeSOA)
-		r, err := miekg.Exchange(m, address)
-		return err == nil && r.Rcode == miekg.RcodeSuccess
-	}, parts["unbound"], "-c", filepath.Join(dir, "unbound.conf"))
-	return address
-}
-
-// bothPort is a port that is free for UDP and TCP; it may be gone when it is used.
-func bothPort(t testing.TB) int {
-	t.Helper()
-	for range 20 {
-		tcp := testkit.FreePort(t)
-		udp, err := net.ListenPacket("udp", tcp.Addr())
-		tcp.Release()
-		if err == nil {
-			udp.Close()
-			return tcp.Number
-		}
-	}
-	t.Fatal("no free port")
-	return 0
-}
-
 // TestUnboundDANE reads OPENPGPKEY records that GnuPG made from a zone that Knot
 // signed, through unbound.
 func TestUnboundDANE(t *testing.T) {
 	t.Parallel()
-	testkit.Parts(t, "knotd", "keymgr", "unbound")
+	parts := testkit.Parts(t, "knotd", "keymgr", "unbound")
 	g := newGnuPG(t)
 	zones := map[string]string{}
 	prints := map[string]string{}
@@ -378,7 +191,7 @@ func TestUnboundDANE(t *testing.T) {
 			}
 		}
 	}
-	r, err := dns.New(dns.Options{Servers: []string{signedZones(t, zones["signed.test"], zones["unsigned.test"], forge)}, Timeout: long})
+	r, err := dns.New(dns.Options{Servers: []string{dnstest.Signed(t, parts, zones["signed.test"], zones["unsigned.test"], forge)}, Timeout: long})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,9 +1,13 @@
 package keydir
 
 import (
+	"errors"
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"postern/internal/mail"
+	"postern/internal/pgp"
 )
 
 // wkd answers a request to a Web Key Directory (draft-koch-openpgp-webkey-service-21):
@@ -21,10 +25,7 @@ func (e *exchange) wkd(domain string, advanced bool, rest string) {
 		}
 		rest = after
 	}
-	if rest == "policy" {
-		// Section 4.5: it has to be there, and may be empty. There is nothing special
-		// about this directory.
-		e.found(e.fixed.policy, e.fixed.text)
+	if e.service(domain, rest) {
 		return
 	}
 	hash, ok := strings.CutPrefix(rest, "hu/")
@@ -33,11 +34,52 @@ func (e *exchange) wkd(domain string, advanced bool, rest string) {
 		return
 	}
 	page, err := e.Publication.byHash(e.r.Context(), domain, hash)
+	if errors.Is(err, errAbsent) && e.serviceKey(domain, hash) {
+		return
+	}
 	if err != nil {
 		e.failed(err)
 		return
 	}
 	e.found(page.binary, e.fixed.octets)
+}
+
+// service answers for the files of the directory that are about no certificate.
+func (e *exchange) service(domain, file string) bool {
+	if file != "policy" && file != "submission-address" {
+		return false
+	}
+	address, c := e.submission(domain)
+	switch {
+	case file == "submission-address" && c == nil:
+		e.absent()
+	case file == "submission-address": // section 4.1
+		e.found(newContent([]byte(address.String()+"\n")), e.fixed.text)
+	case c == nil:
+		// Section 4.5: it has to be there, and may be empty. There is nothing special
+		// about this directory.
+		e.found(e.fixed.policy, e.fixed.text)
+	default:
+		e.found(newContent([]byte("submission-address: "+address.String()+"\n")), e.fixed.text)
+	}
+	return true
+}
+
+// serviceKey answers for what mail to the submission address is encrypted to.
+func (e *exchange) serviceKey(domain, hash string) bool {
+	address, c := e.submission(domain)
+	if c == nil || WKDHash(address.Local) != hash {
+		return false
+	}
+	e.found(newContent(c.Data()), e.fixed.octets)
+	return true
+}
+
+func (e *exchange) submission(domain string) (mail.Address, *pgp.Certificate) {
+	if e.Submission == nil || e.Publication == nil {
+		return mail.Address{}, nil
+	}
+	return e.Submission(domain)
 }
 
 // sameLocal says whether the parameter l, the local-part, fits the hash. It need not

@@ -37,7 +37,9 @@ func (c *conn) command(line []byte) {
 	limit := maxCommand
 	switch string(verb) {
 	case "MAIL", "RCPT":
-		limit = maxMailRcpt
+		limit = c.front.maxEnvelope
+	case "AUTH":
+		limit = smallBuffer // of base64; input bounds it
 	case "BDAT":
 		// Even a bad BDAT is handled there: a chunk may follow.
 		c.bdat(arg)
@@ -58,6 +60,8 @@ func (c *conn) command(line []byte) {
 		c.hello(string(arg), verb[0] == 'E')
 	case "STARTTLS":
 		c.startTLSCommand(arg)
+	case "AUTH":
+		c.auth(string(arg))
 	case "QUIT":
 		if c.bare(arg) {
 			c.reply(221, "2.0.0", "closing connection")
@@ -84,13 +88,15 @@ func (c *conn) harmless(verb, arg []byte) {
 	case "NOOP":
 		c.reply(250, "2.0.0", "OK")
 	case "HELP":
-		c.replyLines(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY STARTTLS HELP", "see RFC 5321")
+		verbs := "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY STARTTLS HELP"
+		if c.front.submission != nil {
+			verbs += " AUTH"
+		}
+		c.replyLines(214, "2.0.0", verbs, "see RFC 5321")
 	case "VRFY":
 		c.vrfy(arg)
 	case "EXPN", "ETRN", "TURN", "SEND", "SOML", "SAML":
 		c.fault(502, "5.5.1", "command not implemented")
-	case "AUTH":
-		c.fault(502, "5.5.1", "no authentication on this port; it is for mail to our own users")
 	case "GET", "HEAD", "POST", "PUT", "CONNECT", "OPTIONS":
 		// A browser was led here; the body of its request is no command.
 		c.reply(554, "5.5.1", "this is not HTTP")

@@ -63,6 +63,10 @@ type conn struct {
 	helo     string // empty: no HELO or EHLO yet
 	extended bool   // it was EHLO
 	tls      *mail.TLS
+	secure   *tls.ConnectionState // of c.tls
+
+	login    *login // nil: nobody has logged in
+	failures int    // of logins
 
 	tx       transaction
 	messages int  // transactions begun
@@ -115,7 +119,12 @@ func (c *conn) serve() {
 	defer c.close()
 	defer c.recover()
 	c.event(slog.LevelDebug, "connection open")
-	if waiting(c.raw) {
+	if c.implicit {
+		if err := c.startTLS(); err != nil {
+			c.event(slog.LevelInfo, "connection ended by server", telemetry.KeyReason, err)
+			return
+		}
+	} else if waiting(c.raw) {
 		c.event(slog.LevelWarn, "connection refused", telemetry.KeyReason, "early talker")
 		c.refuse(errEarlyTalk)
 		c.end = endRead
@@ -290,7 +299,7 @@ func (c *conn) startTLS() error {
 	}
 	c.raw.SetDeadline(time.Time{})
 	state := t.ConnectionState()
-	c.nc = t
+	c.nc, c.secure = t, &state
 	c.tls = &mail.TLS{Version: tlsVersion(state.Version), Cipher: tls.CipherSuiteName(state.CipherSuite)}
 	return nil
 }

@@ -46,8 +46,8 @@ func (c *conn) receive(src stretcher) {
 	c.inData, c.dataStart, c.dataOctets = true, time.Now(), 0
 	c.in.grow()
 	b := &body{src: src, limit: c.MaxSize}
-	_, err := c.tx.Data(c.txContext(), b)
-	code := c.conclude(b, err)
+	receipt, err := c.tx.Data(c.txContext(), b)
+	code := c.conclude(b, receipt, err)
 	b.err = errOver
 	c.inData = false
 	c.Metrics.SMTPMessage(result(code))
@@ -57,7 +57,7 @@ func (c *conn) receive(src stretcher) {
 
 // conclude replies to a message. txErr is what the transaction said of it. It
 // returns the reply code, 0 if none was given.
-func (c *conn) conclude(b *body, txErr error) int {
+func (c *conn) conclude(b *body, receipt mail.Receipt, txErr error) int {
 	read := b.err // what became of the content as far as it was wanted
 	if txErr == nil && read != io.EOF {
 		txErr = errUnread
@@ -67,7 +67,7 @@ func (c *conn) conclude(b *body, txErr error) int {
 		c.event(slog.LevelInfo, "message accepted",
 			telemetry.KeySize, b.n, telemetry.KeyCount, c.tx.accepted, telemetry.KeyDuration, time.Since(c.dataStart))
 		c.faults, c.idle = 0, 0
-		c.reply(250, "2.0.0", "stored as "+c.tx.id)
+		c.reply(250, "2.0.0", c.accepted(receipt))
 		return 250
 	}
 	if rest == nil || rest == errAborted {

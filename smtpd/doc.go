@@ -1,11 +1,14 @@
-// Package smtpd speaks SMTP to those who bring mail. It turns commands into calls
+// Package smtpd speaks SMTP to those who bring mail: other servers (MX), and our own
+// users (submission). It turns commands into calls
 // of a mail.Transaction, and what comes of them into replies; it knows nothing of
 // what becomes of a message behind that door. It never stores anything, never
 // decides who may receive, never relays, and never logs a mail address.
 //
 // It implements RFC 5321 with PIPELINING (2920), SIZE (1870), 8BITMIME (6152),
 // SMTPUTF8 (6531), ENHANCEDSTATUSCODES (2034), CHUNKING (3030, not BINARYMIME),
-// STARTTLS (3207) and LIMITS (9422). The server loop is our own: a guard around
+// STARTTLS (3207) and LIMITS (9422). Submission (6409) adds AUTH (4954) with PLAIN,
+// LOGIN, SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, DSN (3461, 6533), REQUIRETLS (8689) and
+// TLS from the first octet (8314). The server loop is our own: a guard around
 // a library's cannot see the commands that come inside TLS, and the content of
 // DATA must not be read octet by octet.
 //
@@ -16,7 +19,9 @@
 //	command.go    verb to method                   path.go       addresses and parameters
 //	helo.go       HELO, EHLO, STARTTLS             mail.go rcpt.go data.go bdat.go   the transaction
 //	dotreader.go  the content of a message         body.go       the reader a transaction gets
-//	reply.go      errors to replies
+//	reply.go      errors to replies                outcome.go    what a sender is told of whose copy
+//	submission.go what only our users get          auth.go       AUTH
+//	dsn.go        the parameters of DSN
 //
 // # Rules
 //
@@ -32,6 +37,10 @@
 // given after Transaction.Data returned nil, that is after the message is durable.
 // If the connection is lost before that reply arrives the client will send the
 // message again: a duplicate, never a loss.
+//
+// Submission takes no password on a connection in clear (but see Submission), lets three
+// logins fail on a connection, and asks again with each MAIL whether the login still
+// holds. What one account may send in an hour counts over all its connections.
 //
 // A client that speaks before the banner is turned away if its words are there
 // already when the connection is accepted.
@@ -90,5 +99,8 @@
 //	utf8-address            non-ASCII address without SMTPUTF8     553 5.6.7
 //	starttls-injection      clear text behind STARTTLS             501 5.5.1, closed
 //	early-talker            input before the banner                554 5.5.1, closed
+//	submission              DSN parameters malformed, repeated      501 5.5.4
+//	submission-failures     the third login that fails              535 5.7.8, then 421 4.7.0, closed
+//	submission-long-response  a SASL response of over 4 KiB         500 5.5.6, closed
 //	panic                   whatever makes a transaction panic     421 4.3.0, closed, others go on
 package smtpd

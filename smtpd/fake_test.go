@@ -33,6 +33,7 @@ type fake struct {
 type stored struct {
 	source mail.Source
 	rcpts  []string
+	wishes []mail.Rcpt
 	body   string
 }
 
@@ -65,6 +66,7 @@ type fakeTx struct {
 	f      *fake
 	source mail.Source
 	rcpts  []mail.Address
+	wishes []mail.Rcpt
 	over   bool
 }
 
@@ -81,7 +83,7 @@ func (t *fakeTx) Rcpt(_ context.Context, r mail.Rcpt) error {
 	case "panic":
 		panic("secret canary")
 	}
-	t.rcpts = append(t.rcpts, r.Address)
+	t.rcpts, t.wishes = append(t.rcpts, r.Address), append(t.wishes, r)
 	return nil
 }
 
@@ -117,14 +119,36 @@ func (t *fakeTx) Data(ctx context.Context, r io.Reader) (mail.Receipt, error) {
 	case "fails":
 		return mail.Receipt{}, errDisk
 	}
-	s := stored{source: t.source, body: string(body)}
+	s := stored{source: t.source, wishes: t.wishes, body: string(body)}
 	for _, a := range t.rcpts {
 		s.rcpts = append(s.rcpts, a.String())
 	}
 	t.f.mu.Lock()
 	t.f.messages = append(t.f.messages, s)
 	t.f.mu.Unlock()
-	return mail.Receipt{ID: t.source.ID}, nil
+	return t.receipt(), nil
+}
+
+// receipt is what a gateway could have done: the recipients named like a level get it,
+// those of example.org have accounts, and all others are sealed.
+func (t *fakeTx) receipt() mail.Receipt {
+	r := mail.Receipt{ID: t.source.ID}
+	if t.source.Kind != mail.KindSubmission {
+		return r
+	}
+	for _, a := range t.rcpts {
+		o, p := mail.Outcome{Recipient: a, Level: mail.Sealed}, mail.Placed{}
+		for _, level := range []mail.Level{mail.Clear, mail.TLSOnly, mail.Held, mail.EndToEnd} {
+			if strings.HasPrefix(a.Local, level.String()) {
+				o.Level = level
+			}
+		}
+		if a.Domain == "example.org" && o.Level != mail.Held {
+			p.UID = 1
+		}
+		r.Outcomes, r.Placed = append(r.Outcomes, o), append(r.Placed, p)
+	}
+	return r
 }
 
 // headerOnly refuses a header section over 1 MB as the bridge would, in the middle.
@@ -175,6 +199,11 @@ func (s *syncBuffer) String() string {
 // start serves o, completed for tests, until the test ends.
 func start(t testing.TB, o Options) *running {
 	t.Helper()
+	return startServer(t, o, New, (*Server).Serve)
+}
+
+func startServer(t testing.TB, o Options, newServer func(Options) *Server, serve func(*Server, context.Context, net.Listener) error) *running {
+	t.Helper()
 	r := &running{fake: newFake(), done: make(chan error, 1), log: &syncBuffer{}}
 	if o.Acceptor == nil {
 		o.Acceptor = r.fake
@@ -202,8 +231,8 @@ func start(t testing.TB, o Options) *running {
 	r.addr = l.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
-	s := New(o)
-	go func() { r.done <- s.Serve(ctx, l) }()
+	s := newServer(o)
+	go func() { r.done <- serve(s, ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		select {

@@ -21,7 +21,7 @@ func (c *conn) hello(arg string, extended bool) {
 		c.fault(503, "5.5.1", "too many commands without a message")
 		return
 	}
-	name, ok := cleanHelo(arg)
+	name, ok := cleanHelo(arg, c.front.submission != nil)
 	if !ok {
 		c.fault(501, "5.5.4", "a domain or address literal is needed")
 		return
@@ -42,13 +42,18 @@ func (c *conn) hello(arg string, extended bool) {
 	if c.TLS != nil && c.tls == nil {
 		lines = append(lines, "STARTTLS")
 	}
+	if c.front.submission != nil {
+		lines = append(lines, c.submissionKeywords()...)
+	}
 	c.replyLines(250, "", append(lines, "HELP")...)
 }
 
 // cleanHelo returns the first word of what a client calls itself, in a form that
 // can stand in a trace field. Many clients give no proper domain, so only what
-// is not printable ASCII is refused; what is no part of a name becomes "?".
-func cleanHelo(arg string) (string, bool) {
+// is not printable ASCII is refused; what is no part of a name becomes "?". With
+// lenient what is not ASCII becomes "?" too: programs of our own users name their
+// computer as its owner did.
+func cleanHelo(arg string, lenient bool) (string, bool) {
 	for i := 0; i < len(arg); i++ {
 		if arg[i] == ' ' {
 			arg = arg[:i]
@@ -61,7 +66,7 @@ func cleanHelo(arg string) (string, bool) {
 	clean := []byte(arg)
 	for i, ch := range clean {
 		switch {
-		case ch <= ' ' || ch > '~':
+		case ch <= ' ' || ch == 0x7f || ch > '~' && !lenient:
 			return "", false
 		case ch >= 'a' && ch <= 'z', ch >= 'A' && ch <= 'Z', ch >= '0' && ch <= '9':
 		case ch == '.', ch == '-', ch == '_', ch == ':', ch == '[', ch == ']':
@@ -102,20 +107,23 @@ func (c *conn) startTLSCommand(arg []byte) {
 		return
 	}
 	// RFC 3207 4.2: all that was learned before is forgotten.
-	c.helo, c.extended = "", false
+	c.helo, c.extended, c.login = "", false, nil
 }
 
 // protocol is the with-protocol-type of Received (RFC 3848, RFC 6531 4.3).
 func (c *conn) protocol(utf8 bool) string {
-	switch {
-	case !c.extended:
+	if !c.extended {
 		return "SMTP"
-	case utf8 && c.tls != nil:
-		return "UTF8SMTPS"
-	case utf8:
-		return "UTF8SMTP"
-	case c.tls != nil:
-		return "ESMTPS"
 	}
-	return "ESMTP"
+	name := "ESMTP"
+	if utf8 {
+		name = "UTF8SMTP"
+	}
+	if c.tls != nil {
+		name += "S"
+	}
+	if c.login != nil {
+		name += "A"
+	}
+	return name
 }

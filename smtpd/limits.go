@@ -199,15 +199,17 @@ func (s *Server) take(what string, key netip.Prefix, limit int) bool {
 }
 
 // refuseConn answers a connection that does not get in.
-func (s *Server) refuseConn(nc net.Conn, err error) {
+func (s *serving) refuseConn(nc net.Conn, err error) {
 	reason := telemetry.ReasonConnections
 	if err == errConnRate {
 		reason = telemetry.ReasonRate
 	}
 	s.Metrics.SMTPRejection(reason)
 	s.Log.Warn("connection refused", telemetry.KeyReason, reason, telemetry.KeyIP, remoteIP(nc).String())
-	// The socket's buffer is empty, so this does not wait for the peer.
-	nc.SetWriteDeadline(time.Now().Add(time.Second))
-	nc.Write(appendError(nil, mail.AsError(err), ""))
+	if !s.implicit {
+		// The socket's buffer is empty, so this does not wait for the peer.
+		nc.SetWriteDeadline(time.Now().Add(time.Second))
+		nc.Write(appendError(nil, mail.AsError(err), ""))
+	}
 	nc.Close()
 }

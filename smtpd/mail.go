@@ -25,7 +25,10 @@ func (c *conn) mail(arg string) {
 		c.tooMany("messages on one connection")
 		return
 	}
-	from, opts, e := parseMail(arg)
+	if !c.mayMail() {
+		return
+	}
+	from, opts, e := c.parseMail(arg)
 	c.rejected = true
 	if e != nil {
 		c.faultErr(e)
@@ -39,18 +42,26 @@ func (c *conn) mail(arg string) {
 		c.refuse(errMailRate)
 		return
 	}
+	if err := c.takeMessage(); err != nil {
+		c.refuse(err)
+		return
+	}
 	c.messages++
 	c.begin(mail.Source{
-		Kind:     c.front.kind,
-		ID:       c.NewID(),
-		From:     from,
-		RemoteIP: c.ip,
-		Helo:     c.helo,
-		Protocol: c.protocol(opts.UTF8),
-		TLS:      c.tls,
-		Size:     opts.Size,
-		UTF8:     opts.UTF8,
-		Time:     c.Now(),
+		Kind:       c.front.kind,
+		ID:         c.NewID(),
+		From:       from,
+		RemoteIP:   c.ip,
+		Helo:       c.helo,
+		Protocol:   c.protocol(opts.UTF8),
+		TLS:        c.tls,
+		Size:       opts.Size,
+		UTF8:       opts.UTF8,
+		Account:    c.account(),
+		RequireTLS: opts.RequireTLS,
+		EnvID:      opts.EnvelopeID,
+		Return:     string(opts.Return),
+		Time:       c.Now(),
 	})
 }
 

@@ -91,8 +91,11 @@ func mailboxEnd(s string) int {
 	return -1
 }
 
+// offer is what parameters a front end offers beyond those that all have.
+type offer struct{ submission, requireTLS bool }
+
 // parseMail reads the argument of MAIL (RFC 5321 4.1.1.2).
-func parseMail(arg string) (mail.Address, smtp.MailOptions, *mail.Error) {
+func parseMail(arg string, o offer) (mail.Address, smtp.MailOptions, *mail.Error) {
 	var opts smtp.MailOptions
 	rest, ok := cutPrefixFold(arg, "FROM:")
 	if !ok {
@@ -102,7 +105,7 @@ func parseMail(arg string) (mail.Address, smtp.MailOptions, *mail.Error) {
 	if err != nil {
 		return mail.Address{}, opts, errSyntaxMail
 	}
-	if e := parseMailParams(params, &opts); e != nil {
+	if e := parseMailParams(params, &opts, o); e != nil {
 		return mail.Address{}, opts, e
 	}
 	if box == "" {
@@ -118,35 +121,66 @@ func parseMail(arg string) (mail.Address, smtp.MailOptions, *mail.Error) {
 	return a, opts, nil
 }
 
-// parseRcpt reads the argument of RCPT (RFC 5321 4.1.1.3). No parameter is
-// offered, so none is taken. The bare <Postmaster> is one of domain.
-func parseRcpt(arg, domain string, utf8 bool) (mail.Address, *mail.Error) {
+// parseRcpt reads the argument of RCPT (RFC 5321 4.1.1.3). The bare <Postmaster> is
+// one of domain.
+func parseRcpt(arg, domain string, utf8 bool, o offer) (r mail.Rcpt, _ *mail.Error) {
 	rest, ok := cutPrefixFold(arg, "TO:")
 	if !ok {
-		return mail.Address{}, errSyntaxRcpt
+		return r, errSyntaxRcpt
 	}
 	box, params, err := cutPath(rest)
 	if err != nil {
-		return mail.Address{}, errSyntaxRcpt
+		return r, errSyntaxRcpt
 	}
-	if e := eachParam(params, func(string, string, bool) *mail.Error { return errParam }); e != nil {
-		return mail.Address{}, e
+	if e := parseRcptParams(params, &r, o); e != nil {
+		return r, e
 	}
 	if strings.EqualFold(box, "postmaster") {
-		return mail.Address{Local: "postmaster", Domain: domain}, nil
+		r.Address = mail.Address{Local: "postmaster", Domain: domain}
+		return r, nil
 	}
 	if !utf8 && !ascii(box) {
-		return mail.Address{}, errNeedUTF8
+		return r, errNeedUTF8
 	}
-	a, err := mail.ParseAddress(box)
-	if err != nil {
-		return mail.Address{}, errBadRcpt
+	if r.Address, err = mail.ParseAddress(box); err != nil {
+		return r, errBadRcpt
 	}
-	return a, nil
+	return r, nil
+}
+
+// parseRcptParams reads the parameters of RCPT: those of DSN, and only where it is offered.
+func parseRcptParams(params string, r *mail.Rcpt, o offer) *mail.Error {
+	return eachParam(params, func(key, value string, _ bool) *mail.Error {
+		var twice, ok bool
+		switch {
+		case !o.submission:
+			return errParam
+		case strings.EqualFold(key, "NOTIFY"): // RFC 3461 4.1
+			twice = r.Notify != 0
+			r.Notify, ok = parseNotify(value)
+		case strings.EqualFold(key, "ORCPT"): // RFC 3461 4.2
+			twice = r.Original != ""
+			r.Original, ok = parseORCPT(value)
+		default:
+			return errParam
+		}
+		return judge(ok, twice)
+	})
+}
+
+// judge is the answer to a parameter.
+func judge(ok, twice bool) *mail.Error {
+	switch {
+	case !ok:
+		return errBadParam
+	case twice:
+		return errTwice
+	}
+	return nil
 }
 
 // parseMailParams reads the parameters of MAIL that we offer.
-func parseMailParams(params string, opts *smtp.MailOptions) *mail.Error {
+func parseMailParams(params string, opts *smtp.MailOptions, o offer) *mail.Error {
 	var size bool
 	return eachParam(params, func(key, value string, given bool) *mail.Error {
 		var twice bool
@@ -171,14 +205,39 @@ func parseMailParams(params string, opts *smtp.MailOptions) *mail.Error {
 				return errBadParam
 			}
 			twice, opts.UTF8 = opts.UTF8, true
+		case o.requireTLS && strings.EqualFold(key, "REQUIRETLS"): // RFC 8689 2
+			if given {
+				return errBadParam
+			}
+			twice, opts.RequireTLS = opts.RequireTLS, true
+		case o.submission:
+			return parseSubmissionParam(key, value, opts)
 		default:
 			return errParam
 		}
-		if twice {
-			return errTwice
-		}
-		return nil
+		return judge(true, twice)
 	})
+}
+
+// parseSubmissionParam reads the parameters of MAIL that only submission offers.
+func parseSubmissionParam(key, value string, opts *smtp.MailOptions) *mail.Error {
+	var twice, ok bool
+	switch {
+	case strings.EqualFold(key, "RET"): // RFC 3461 4.3
+		twice = opts.Return != ""
+		opts.Return, ok = parseReturn(value)
+	case strings.EqualFold(key, "ENVID"): // RFC 3461 4.4
+		twice = opts.EnvelopeID != ""
+		opts.EnvelopeID, ok = parseEnvID(value)
+	case strings.EqualFold(key, "AUTH"):
+		// RFC 4954 5: who wrote it, as the client says. Who logged in is what counts.
+		identity, decoded := decodeXtext(value)
+		twice, ok = opts.Auth != nil, decoded && identity != ""
+		opts.Auth = &identity
+	default:
+		return errParam
+	}
+	return judge(ok, twice)
 }
 
 // parseSize reads 1*20DIGIT. What does not fit is the largest number: too big.

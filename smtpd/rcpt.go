@@ -13,7 +13,7 @@ func (c *conn) rcpt(arg string) {
 	if !c.ordered(c.tx.Transaction != nil, "MAIL") {
 		return
 	}
-	a, e := parseRcpt(arg, c.PostmasterDomain, c.tx.utf8)
+	r, e := c.parseRcpt(arg)
 	if e != nil {
 		c.faultErr(e)
 		return
@@ -22,7 +22,11 @@ func (c *conn) rcpt(arg string) {
 		c.refuse(errTooManyRcpts) // RFC 5321 4.5.3.1.10
 		return
 	}
-	if err := c.tx.Rcpt(c.txContext(), mail.Rcpt{Address: a}); err != nil {
+	if err := c.takeRecipient(); err != nil {
+		c.refuse(err)
+		return
+	}
+	if err := c.tx.Rcpt(c.txContext(), r); err != nil {
 		if c.refuse(err) < 500 {
 			return
 		}

@@ -89,7 +89,7 @@ func reason(e *mail.Error) string {
 	case "1.1", "1.2":
 		return telemetry.ReasonUnknownRecipient
 	case "7.1":
-		if e.Code == 450 {
+		if e.Code == 450 || e.Code == 452 {
 			return telemetry.ReasonRate
 		}
 		return telemetry.ReasonRelay
@@ -101,7 +101,12 @@ func reason(e *mail.Error) string {
 		return telemetry.ReasonRecipients
 	case "4.2":
 		return telemetry.ReasonTimeout
+	case "7.8":
+		return telemetry.ReasonAuth
 	case "7.0":
+		if e.Code == 530 {
+			return telemetry.ReasonAuth
+		}
 		return telemetry.ReasonRate
 	case "6.0":
 		return telemetry.ReasonMessage

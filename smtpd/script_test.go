@@ -13,7 +13,7 @@ import (
 // TestScripts runs the conversations of testdata/*.smtp. Their lines:
 //
 //	# comment
-//	option NAME VALUE     before the first other line: maxsize, errors, recipients
+//	option NAME VALUE     before the first other line: maxsize, errors, recipients, submission
 //	C: text               the client sends text and CRLF
 //	C! "text\r\n"         the client sends a quoted Go string, or string*number, as it is
 //	S: text               the server's next line is text; "..." at the end is anything
@@ -44,10 +44,12 @@ type script struct {
 	t     *testing.T
 	where string
 	o     Options
-	r     *running
-	c     *client
-	out   strings.Builder // to be sent
-	seen  int             // messages compared
+	// submission is for accounts that log in, here in clear.
+	submission bool
+	r          *running
+	c          *client
+	out        strings.Builder // to be sent
+	seen       int             // messages compared
 }
 
 func runScript(t *testing.T, file, text string) {
@@ -62,7 +64,11 @@ func runScript(t *testing.T, file, text string) {
 			continue
 		}
 		if s.r == nil {
-			s.r = start(t, s.o)
+			if s.submission {
+				s.r = startSubmission(t, s.o, Submission{AllowClearLogin: true})
+			} else {
+				s.r = start(t, s.o)
+			}
 			s.c = s.r.dial(t)
 		}
 		s.step(line)
@@ -83,6 +89,8 @@ func (s *script) option(line string) {
 		s.o.Limits.Errors = n
 	case "recipients":
 		s.o.Limits.Recipients = n
+	case "submission":
+		s.submission = n > 0
 	case "messages":
 		s.o.Limits.MessagesPerConnection = n
 	case "timeout":

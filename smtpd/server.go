@@ -64,8 +64,10 @@ type Options struct {
 // frontEnd is what tells one SMTP service from another; all of them run on the
 // same loop.
 type frontEnd struct {
-	kind     mail.Kind
-	protocol string // of the banner
+	kind        mail.Kind
+	protocol    string // of the banner
+	maxEnvelope int    // the longest MAIL and RCPT, in octets without CRLF
+	submission  *Submission
 }
 
 // Server is an SMTP server. It is safe for concurrent use; several listeners may
@@ -80,6 +82,10 @@ type Server struct {
 
 // New returns the MX server: mail from anybody for recipients the Acceptor knows.
 func New(o Options) *Server {
+	return newServer(o, frontEnd{kind: mail.KindMX, protocol: "ESMTP", maxEnvelope: maxMailRcpt})
+}
+
+func newServer(o Options, front frontEnd) *Server {
 	if o.Hostname == "" {
 		o.Hostname = "localhost"
 	}
@@ -102,7 +108,7 @@ func New(o Options) *Server {
 		o.Now = time.Now
 	}
 	o.Limits = o.Limits.withDefaults()
-	s := &Server{Options: o, front: frontEnd{kind: mail.KindMX, protocol: "ESMTP"}}
+	s := &Server{Options: o, front: front}
 	s.gate.perIP = make(map[netip.Prefix]int)
 	s.small.New = func() any { return new(connBuffers) }
 	s.large.New = func() any { return new([largeBuffer]byte) }
@@ -112,6 +118,7 @@ func New(o Options) *Server {
 // serving is one call of Serve with its connections.
 type serving struct {
 	*Server
+	implicit bool // TLS from the first octet (RFC 8314 3)
 	// ctx is for transactions: it outlives the context of Serve by the grace.
 	ctx     context.Context
 	closing atomic.Bool // no new commands
@@ -127,9 +134,22 @@ type serving struct {
 // Options.Grace, cuts the rest, and returns nil when the last connection has
 // ended. Any other error of the listener is returned, after the same steps.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	return s.serve(ctx, l, false)
+}
+
+// ServeTLS is Serve for clients that begin with TLS (RFC 8314 3.3). Options.TLS must
+// be set.
+func (s *Server) ServeTLS(ctx context.Context, l net.Listener) error {
+	if s.TLS == nil {
+		return errors.New("serve SMTP over TLS: no TLS configuration")
+	}
+	return s.serve(ctx, l, true)
+}
+
+func (s *Server) serve(ctx context.Context, l net.Listener, implicit bool) error {
 	txctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	v := &serving{Server: s, ctx: txctx, open: make(map[net.Conn]struct{})}
+	v := &serving{Server: s, implicit: implicit, ctx: txctx, open: make(map[net.Conn]struct{})}
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	err := v.accept(ctx, l)
 	if stop() {

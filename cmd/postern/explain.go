@@ -7,12 +7,13 @@ import (
 type explainCmd struct {
 	configFlag
 	jsonFlag
-	Rcpt []string `arg:"" help:"Addresses: who would get mail encrypted, with which certificate, and why."`
+	From string   `placeholder:"ADDRESS" help:"The account that would send."`
+	Rcpt []string `arg:"" help:"The recipients' addresses."`
 }
 
 func (c *explainCmd) Run(e *env) error {
 	return c.with(e, func(a *admin.Admin) error {
-		list, err := a.Explain(e.ctx, c.Rcpt)
+		list, err := a.Explain(e.ctx, c.From, c.Rcpt)
 		if err != nil {
 			return err
 		}

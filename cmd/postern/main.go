@@ -33,7 +33,10 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" help:"Run the gateway."`
 	Account    accountCmd    `cmd:"" help:"Manage accounts and their passwords."`
 	Cert       certCmd       `cmd:"" help:"Manage the certificates that mail is sealed to."`
-	Explain    explainCmd    `cmd:"" help:"Say with which certificate mail to an address would be encrypted, and why."`
+	Explain    explainCmd    `cmd:"" help:"Say how mail to an address would be protected now, and why, without sending any."`
+	Policy     policyCmd     `cmd:"" help:"Try the rules for mail that leaves."`
+	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Manage the keys that sign what leaves."`
+	Queue      queueCmd      `cmd:"" help:"See and change what waits to be delivered elsewhere."`
 	Key        keyCmd        `cmd:"" help:"On your own machine: make a key."`
 	Open       openCmd       `cmd:"" help:"On your own machine: open a sealed message and say what its provenance proves."`
 	Import     importCmd     `cmd:"" help:"Seal old mail (mbox or Maildir) into an account."`

@@ -24,6 +24,7 @@ import (
 	"github.com/emersion/go-smtp"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"postern/internal/mail"
 	"postern/internal/pgp"
 	"postern/internal/store"
 )
@@ -80,6 +81,7 @@ func commands() map[string]command {
 		"mark":    mark,
 		"noticed": noticed,
 		"send":    send,
+		"enqueue": enqueue,
 		"fetch":   fetch,
 		"field":   field,
 		"damage":  damage,
@@ -266,6 +268,31 @@ func send(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		ts.Check(c.Quit())
 	}
+}
+
+// enqueue RECIPIENT puts a sealed copy from alice for a recipient into the queue, as a
+// submission would; the id of the recipient is in the variable ID.
+func enqueue(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: enqueue RECIPIENT")
+	}
+	ctx := context.Background()
+	s, err := store.Open(ctx, store.Options{Path: ts.MkAbs("gw/data/postern.db")})
+	ts.Check(err)
+	defer s.Close()
+	alice, err := s.AccountByAddress(ctx, "alice@example.org")
+	ts.Check(err)
+	text := []byte("From: alice@example.org\r\nMessage-ID: <q@example.org>\r\n\r\nciphertext\r\n")
+	_, domain, _ := strings.Cut(args[0], "@")
+	o := store.Outgoing{
+		ID: s.NewID(), Account: alice.ID, Source: "script", From: "alice@example.org", Level: mail.Sealed,
+		Protection: mail.Protect(mail.Order{Floor: mail.Sealed}, mail.ContentClear, mail.Found),
+		Head:       text, Size: int64(len(text)), Body: "7BIT",
+		Rcpts: []store.OutgoingRcpt{{ID: s.NewID(), Address: args[0], Domain: domain}},
+	}
+	_, err = s.Commit(ctx, store.Batch{Outgoing: []store.Outgoing{o}})
+	ts.Check(err)
+	ts.Setenv("ID", o.Rcpts[0].ID.String())
 }
 
 // fetch USER PASSWORD MAILBOX DIR writes the messages of a mailbox, read by IMAP, to

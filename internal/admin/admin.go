@@ -11,7 +11,10 @@
 //	certificate.go                       the certificates that mail is sealed to
 //	import.go, mbox.go, maildir.go       old mail comes in (RFC 4155, Maildir++)
 //	export.go                            mail goes out
-//	check.go, reach.go                   is all well?
+//	directory.go, policy.go              what would become of mail, and why
+//	dkim.go                              the keys that sign what leaves
+//	check.go, reach.go, records.go       is all well?
+//	queue.go                             mail that waits to leave
 package admin
 
 import (

@@ -88,7 +88,9 @@ func Check(ctx context.Context, path string, o CheckOptions) Report {
 	leaf := r.tls(cfg, time.Now())
 	r.webNames(cfg, leaf)
 	r.secrets(cfg)
-	r.data(ctx, cfg, o.Store)
+	if r.policy(cfg) { // the data is not opened either without it
+		r.data(ctx, cfg, o)
+	}
 	if o.DNS {
 		r.dns(ctx, cfg)
 	}
@@ -97,7 +99,7 @@ func Check(ctx context.Context, path string, o CheckOptions) Report {
 }
 
 // data looks at what lies in the data directory, and at the keys that open it.
-func (r *Report) data(ctx context.Context, cfg *config.Config, all bool) {
+func (r *Report) data(ctx context.Context, cfg *config.Config, o CheckOptions) {
 	g, err := server.Open(ctx, cfg, telemetry.Discard())
 	if err != nil {
 		r.add("data", Bad, "%v", err)
@@ -106,7 +108,10 @@ func (r *Report) data(ctx context.Context, cfg *config.Config, all bool) {
 	a := &Admin{g: g}
 	r.add("keys", Fine, "provenance key %s", g.Vault.KeyID())
 	r.accounts(ctx, a, time.Now())
-	if all {
+	if o.DNS {
+		r.records(ctx, g)
+	}
+	if o.Store {
 		r.store(ctx, g)
 	}
 	if err := a.Close(); err != nil {
@@ -172,13 +177,19 @@ func (r *Report) tls(cfg *config.Config, now time.Time) *x509.Certificate {
 	return leaf
 }
 
-// webNames looks whether others can ask for certificates: by one of two names, which
-// the TLS certificate has to have.
+// webNames looks whether others can ask for certificates, by one of two names, and for
+// the MTA-STS policy: the TLS certificate has to have these names.
 func (r *Report) webNames(cfg *config.Config, leaf *x509.Certificate) {
-	if leaf == nil || cfg.HTTPS.Listen == "" || !cfg.HTTPS.Publish {
+	if leaf == nil || cfg.HTTPS.Listen == "" {
 		return
 	}
 	for _, d := range cfg.Domains {
+		if cfg.HTTPS.MTASTS != "none" && leaf.VerifyHostname("mta-sts."+d) != nil {
+			r.add("TLS certificate", Warn, "is not for mta-sts.%s: others cannot ask for the MTA-STS policy", d)
+		}
+		if !cfg.HTTPS.Publish {
+			continue
+		}
 		if leaf.VerifyHostname("openpgpkey."+d) != nil && leaf.VerifyHostname(d) != nil {
 			r.add("TLS certificate", Warn, "is not for openpgpkey.%s: others cannot ask for the certificates of accounts there", d)
 		}

@@ -251,8 +251,8 @@ func TestCheckTLS(t *testing.T) {
 	r.want(t, "TLS certificate", Bad, "PEM")
 }
 
-// Others ask for certificates by openpgpkey.DOMAIN or DOMAIN, and want a certificate
-// for that name.
+// Others ask for certificates by openpgpkey.DOMAIN or DOMAIN, and for the MTA-STS policy
+// by mta-sts.DOMAIN, and want a certificate for that name.
 func TestCheckWebNames(t *testing.T) {
 	t.Parallel()
 	cfg := config.Default()
@@ -266,11 +266,12 @@ func TestCheckWebNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	var r Report
-	if r.webNames(cfg, pair.Leaf); len(r) != 1 {
+	if r.webNames(cfg, pair.Leaf); len(r) != 2 {
 		t.Errorf("%+v", r)
 	}
+	r.want(t, "TLS certificate", Warn, "is not for mta-sts.there.test")
 	r.want(t, "TLS certificate", Warn, "is not for openpgpkey.there.test")
-	cfg.HTTPS.Publish = false
+	cfg.HTTPS.Publish, cfg.HTTPS.MTASTS = false, "none"
 	r = nil
 	if r.webNames(cfg, pair.Leaf); len(r) != 0 {
 		t.Errorf("nothing is published, but %+v", r)
@@ -334,15 +335,19 @@ func TestCheckReach(t *testing.T) {
 	}
 	cfg := config.Default()
 	cfg.SMTP.Listen, cfg.IMAP.Listen, cfg.IMAP.ListenTLS = answer("554 go away\r\n"), answer(""), answer("* OK in clear\r\n")
+	cfg.Submission.Listen, cfg.Submission.ListenTLS = answer("220 fine\r\n"), answer("220 in clear\r\n")
 	cfg.HTTP.Listen = answer("HTTP/1.0 503 Service Unavailable\r\n\r\nnot ready: store\n")
 	var r Report
 	r.reach(t.Context(), cfg, nil)
 	r.want(t, "port SMTP", Bad, "554 go away")
 	r.want(t, "port IMAP", Bad, "does not greet")
 	r.want(t, "port IMAPS", Bad, "tls")
+	r.want(t, "port submission", Fine, "answers")
+	r.want(t, "port submissions", Bad, "tls")
 	r.want(t, "port health", Bad, "not ready: store")
 
 	cfg.SMTP.Listen, cfg.IMAP.Listen, cfg.IMAP.ListenTLS, cfg.HTTPS.Listen, cfg.HTTP.Listen = "", "", "", "", ""
+	cfg.Submission.Listen, cfg.Submission.ListenTLS = "", ""
 	r = nil
 	if r.reach(t.Context(), cfg, nil); len(r) != 0 {
 		t.Errorf("ports that are switched off: %+v", r)

@@ -18,20 +18,35 @@ import (
 const explainTime = 15 * time.Second
 
 // Explanations is what Explain found, one for each recipient.
-type Explanations []keydir.Explanation
+type Explanations []Explanation
 
-// Explain says for each address what mail to it would be encrypted with, and why: what
-// is remembered, and what every source says now. It sends nothing.
-func (a *Admin) Explain(ctx context.Context, addresses []string) (Explanations, error) {
+// Explanation is what would become of mail to one recipient, and why.
+type Explanation struct {
+	keydir.Explanation
+	Decision Decision `json:"decision"`
+}
+
+// Explain says for each address what would become of mail to it, and why: what the key
+// directory remembers, what every source says now, and which rule decides. from is the
+// account that would send, or empty for one that no rule names. It sends nothing.
+func (a *Admin) Explain(ctx context.Context, from string, addresses []string) (Explanations, error) {
 	ctx, cancel := context.WithTimeout(ctx, explainTime)
 	defer cancel()
+	var sender mail.Address
+	if from != "" {
+		var err error
+		if sender, err = mail.ParseAddress(from); err != nil {
+			return nil, usage("%q: %v", from, err)
+		}
+	}
 	list := Explanations{}
 	for _, s := range addresses {
 		addr, err := mail.ParseAddress(s)
 		if err != nil {
 			return nil, usage("%q: %v", s, err)
 		}
-		list = append(list, a.g.Directory.Explain(ctx, addr))
+		e := a.g.Directory.Explain(ctx, addr)
+		list = append(list, Explanation{e, a.decide(sender, addr, len(addresses), e)})
 	}
 	return list, nil
 }
@@ -42,16 +57,17 @@ func (l Explanations) WriteText(w io.Writer) error {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		if err := writeExplanation(w, e); err != nil {
+		if err := e.write(w); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func writeExplanation(w io.Writer, e keydir.Explanation) error {
-	fmt.Fprintf(w, "%s: %s\n", e.Address, verdict(e))
+func (e Explanation) write(w io.Writer) error {
+	fmt.Fprintf(w, "%s: %s, %s\n", e.Address, e.Decision.Level, verdict(e.Explanation))
 	err := table(w, "", func(line func(string, ...any)) {
+		e.Decision.lines(line)
 		if e.Fingerprint != "" {
 			line("  certificate\t%s", e.Fingerprint)
 		}

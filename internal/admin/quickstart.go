@@ -63,12 +63,16 @@ func Quickstart(ctx context.Context, o QuickstartOptions) (_ *Setup, err error) 
 	if err := layOut(o.Dir, cfg); err != nil {
 		return nil, err
 	}
+	keys, err := firstDKIM(filepath.Join(o.Dir, cfg.KeysDir), addr.Domain)
+	if err != nil {
+		return nil, err
+	}
 	setup := &Setup{
 		Address: addr.String(), Config: filepath.Join(o.Dir, configName), Hostname: cfg.Hostname, Listen: o.Listen,
 		Fingerprints: []string{}, GatewayKey: filepath.Join(o.Dir, cfg.KeysDir, vault.PublicKeyFile), Notes: []string{},
 	}
 	setup.Ports, _ = config.Ports(o.BasePort)
-	setup.DNS = records(cfg.Hostname, addr.Domain, o.Listen, setup.Ports)
+	setup.DNS = records(cfg, addr.Domain, o.Listen, setup.Ports, keys)
 	setup.note(addr, o)
 	if err := setup.firstAccount(ctx, o.Certificate); err != nil {
 		return nil, err
@@ -112,6 +116,8 @@ func (o *QuickstartOptions) plan() (*config.Config, mail.Address, error) {
 	}
 	cfg.Domains = []string{addr.Domain}
 	cfg.SMTP.Listen = fmt.Sprintf("%s:%d", listen, ports.MX)
+	cfg.Submission.Listen = fmt.Sprintf("%s:%d", listen, ports.Submission)
+	cfg.Submission.ListenTLS = fmt.Sprintf("%s:%d", listen, ports.Submissions)
 	cfg.IMAP.Listen = fmt.Sprintf("%s:%d", listen, ports.IMAP)
 	cfg.IMAP.ListenTLS = fmt.Sprintf("%s:%d", listen, ports.IMAPS)
 	cfg.HTTPS.Listen = fmt.Sprintf("%s:%d", listen, ports.HTTPS)
@@ -204,6 +210,15 @@ func layOut(dir string, cfg *config.Config) error {
 	return nil
 }
 
+// firstDKIM makes the first keys that sign what leaves. They sign at once: before their
+// records are published, a signature proves nothing, and does no harm.
+func firstDKIM(dir, domain string) (vault.DKIMKeys, error) {
+	if _, err := vault.CreateDKIM(dir, domain, time.Now()); err != nil {
+		return nil, err
+	}
+	return vault.ActivateDKIM(dir, domain)
+}
+
 // firstAccount makes the database with the account, and imports its certificate.
 func (s *Setup) firstAccount(ctx context.Context, certificate []byte) (err error) {
 	cfg, err := config.Load(s.Config)
@@ -246,11 +261,12 @@ func (s *Setup) note(addr mail.Address, o QuickstartOptions) {
 	if s.Ports.HTTPS != 443 {
 		add("Others look for certificates on port 443 only. Port %d is for trying, or to be forwarded to.", s.Ports.HTTPS)
 	}
-	add("This gateway sends no mail. If other servers send for %s, name them in its SPF record before you publish it.", addr.Domain)
+	add("If other servers send mail for %s, name them in its SPF record before you publish it.", addr.Domain)
 }
 
 // records are the DNS records to publish, as lines of a zone file.
-func records(hostname, domain, listen string, ports config.PortPlan) []string {
+func records(cfg *config.Config, domain, listen string, ports config.PortPlan, keys vault.DKIMKeys) []string {
+	hostname := cfg.Hostname
 	kind, address := "A", "<this server's public IP address>"
 	if ip, err := netip.ParseAddr(listen); err == nil && ip.IsGlobalUnicast() && !ip.IsPrivate() {
 		address = ip.String()
@@ -258,14 +274,16 @@ func records(hostname, domain, listen string, ports config.PortPlan) []string {
 			kind = "AAAA"
 		}
 	}
-	return []string{
+	all := []string{
 		fmt.Sprintf("%s.\tIN\t%s\t%s", hostname, kind, address),
 		fmt.Sprintf("%s.\tIN\tMX\t10 %s.", domain, hostname),
 		fmt.Sprintf("%s.\tIN\tTXT\t\"v=spf1 mx -all\"", domain),
 		fmt.Sprintf("_dmarc.%s.\tIN\tTXT\t\"v=DMARC1; p=reject\"", domain),
 		fmt.Sprintf("_imaps._tcp.%s.\tIN\tSRV\t0 1 %d %s.", domain, ports.IMAPS, hostname),
-		fmt.Sprintf("openpgpkey.%s.\tIN\tCNAME\t%s.", domain, hostname),
+		fmt.Sprintf("_submissions._tcp.%s.\tIN\tSRV\t0 1 %d %s.", domain, ports.Submissions, hostname),
 	}
+	all = append(all, hosts(cfg, domain)...)
+	return append(append(all, lines(dkimRecords(keys))...), lines(transportRecords(cfg, domain))...)
 }
 
 // WriteText implements the human form.
@@ -279,7 +297,8 @@ func (s *Setup) WriteText(w io.Writer) error {
 	for _, r := range s.DNS {
 		fmt.Fprintf(&b, "  %s\n", r)
 	}
-	fmt.Fprintf(&b, "\nYour mail program:\n  IMAP  %s  port %d (TLS) or %d (STARTTLS), user name %s\n", s.Hostname, s.Ports.IMAPS, s.Ports.IMAP, s.Address)
+	fmt.Fprintf(&b, "\nYour mail program, with user name %s:\n  IMAP  %s  port %d (TLS) or %d (STARTTLS)\n  SMTP  %s  port %d (TLS) or %d (STARTTLS)\n",
+		s.Address, s.Hostname, s.Ports.IMAPS, s.Ports.IMAP, s.Hostname, s.Ports.Submissions, s.Ports.Submission)
 	fmt.Fprintf(&b, "\nThe TLS certificate is self-signed: put a real one into tls/ and send SIGHUP.\nThe gateway's public key, to verify what it vouches for: %s\nKeep keys/ apart from the backups of data/.\n", s.GatewayKey)
 	for _, n := range s.Notes {
 		fmt.Fprintf(&b, "\nNote: %s\n", n)

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/server"
 )
 
 func TestQuickstart(t *testing.T) {
@@ -47,11 +48,12 @@ func TestQuickstart(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.SMTP.Listen != "127.0.0.1:64025" || c.IMAP.Listen != "127.0.0.1:64143" || c.IMAP.ListenTLS != "127.0.0.1:64993" ||
+		c.Submission.Listen != "127.0.0.1:64587" || c.Submission.ListenTLS != "127.0.0.1:64465" ||
 		c.HTTPS.Listen != "127.0.0.1:64443" || c.HTTP.Listen != "127.0.0.1:64925" || c.DataDir != filepath.Join(dir, "data") || !slices.Equal(c.Domains, []string{"here.test"}) {
 		t.Errorf("%+v", c)
 	}
 	out := text(t, s)
-	for _, want := range []string{s.Password, owner, "64993", "IN\tMX\t10 mail.here.test.", "postern serve --config " + s.Config, s.Fingerprints[0], "_imaps._tcp.here.test.\tIN\tSRV\t0 1 64993", "port 25 only"} {
+	for _, want := range []string{s.Password, owner, "64993", "64587", "_submissions._tcp.here.test.\tIN\tSRV\t0 1 64465", "IN\tMX\t10 mail.here.test.", "postern serve --config " + s.Config, s.Fingerprints[0], "_imaps._tcp.here.test.\tIN\tSRV\t0 1 64993", "port 25 only"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in:\n%s", want, out)
 		}
@@ -250,6 +252,8 @@ func TestDNSRecords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg := config.Default()
+	cfg.Hostname = "mail.here.test"
 	for listen, want := range map[string]string{
 		"":              "mail.here.test.\tIN\tA\t<this server's public IP address>",
 		"0.0.0.0":       "mail.here.test.\tIN\tA\t<this server's public IP address>",
@@ -259,9 +263,14 @@ func TestDNSRecords(t *testing.T) {
 		"203.0.113.9":   "mail.here.test.\tIN\tA\t203.0.113.9",
 		"2001:db8::cab": "mail.here.test.\tIN\tAAAA\t2001:db8::cab",
 	} {
-		r := records("mail.here.test", "here.test", listen, ports)
+		r := records(cfg, "here.test", listen, ports, nil)
+		_, id := server.MTASTS(cfg)
+		if rest := strings.Join(r[7:], "\n"); rest != "mta-sts.here.test.\tIN\tCNAME\tmail.here.test.\n_mta-sts.here.test.\tIN\tTXT\t\"v=STSv1; id="+id+";\"\n"+
+			"_smtp._tls.here.test.\tIN\tTXT\t\"v=TLSRPTv1; rua=mailto:postmaster@here.test\"" {
+			t.Errorf("%q", r)
+		}
 		if r[0] != want || r[1] != "here.test.\tIN\tMX\t10 mail.here.test." || r[4] != "_imaps._tcp.here.test.\tIN\tSRV\t0 1 993 mail.here.test." ||
-			r[5] != "openpgpkey.here.test.\tIN\tCNAME\tmail.here.test." {
+			r[5] != "_submissions._tcp.here.test.\tIN\tSRV\t0 1 465 mail.here.test." || r[6] != "openpgpkey.here.test.\tIN\tCNAME\tmail.here.test." {
 			t.Errorf("%q: %q", listen, r)
 		}
 	}
@@ -279,7 +288,7 @@ func TestSelfSigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	leaf := pair.Leaf
-	for _, name := range []string{"mail.here.test", "here.test", "openpgpkey.here.test", "keys.here.test", "localhost", netip.IPv6Loopback().String(), "127.0.0.1"} {
+	for _, name := range []string{"mail.here.test", "here.test", "openpgpkey.here.test", "keys.here.test", "mta-sts.here.test", "localhost", netip.IPv6Loopback().String(), "127.0.0.1"} {
 		if err := leaf.VerifyHostname(name); err != nil {
 			t.Error(err)
 		}

@@ -25,8 +25,10 @@ func (r *Report) reach(ctx context.Context, cfg *config.Config, leaf *x509.Certi
 		ask        func(net.Conn) (string, error)
 	}{
 		{"SMTP", cfg.SMTP.Listen, func(c net.Conn) (string, error) { return expect(c, "220 ") }},
+		{"submission", cfg.Submission.Listen, func(c net.Conn) (string, error) { return expect(c, "220 ") }},
+		{"submissions", cfg.Submission.ListenTLS, func(c net.Conn) (string, error) { return askTLS(c, leaf, "220 ") }},
 		{"IMAP", cfg.IMAP.Listen, func(c net.Conn) (string, error) { return expect(c, "* OK") }},
-		{"IMAPS", cfg.IMAP.ListenTLS, func(c net.Conn) (string, error) { return askTLS(c, leaf) }},
+		{"IMAPS", cfg.IMAP.ListenTLS, func(c net.Conn) (string, error) { return askTLS(c, leaf, "* OK") }},
 		{"HTTPS", cfg.HTTPS.Listen, func(c net.Conn) (string, error) { return askPolicy(c, cfg.Domains[0], leaf) }},
 		{"health", cfg.HTTP.Listen, askReady},
 	} {
@@ -62,11 +64,12 @@ func expect(c io.Reader, begin string) (string, error) {
 	return "answers", nil
 }
 
-// askTLS compares the certificate with that of the configured file.
-func askTLS(c net.Conn, leaf *x509.Certificate) (string, error) {
+// askTLS wants a greeting by TLS, and compares the certificate with that of the
+// configured file.
+func askTLS(c net.Conn, leaf *x509.Certificate, greeting string) (string, error) {
 	// Who made the certificate is another check's business; no secret is sent.
 	t := tls.Client(c, &tls.Config{InsecureSkipVerify: true})
-	if _, err := expect(t, "* OK"); err != nil {
+	if _, err := expect(t, greeting); err != nil {
 		return "", err
 	}
 	return "answers", shows(t, leaf)

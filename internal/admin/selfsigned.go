@@ -25,7 +25,7 @@ func selfSigned(hostname string, domains []string, now time.Time) (cert, key []b
 	}
 	names := []string{hostname, "localhost"}
 	for _, d := range domains {
-		names = append(names, d, "openpgpkey."+d, "keys."+d)
+		names = append(names, d, "openpgpkey."+d, "keys."+d, "mta-sts."+d)
 	}
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: hostname},

@@ -8,6 +8,7 @@
 //	binding.go   channel binding (RFC 9266, RFC 5929)
 //	derive.go    makes credentials and passwords
 //	throttle.go  growing delays by network and by account
+//	confirm.go   whether a login still holds
 //	cache.go     remembers app passwords that were verified a moment ago
 //
 // A password is never stored, logged or put into an error. What is stored are

@@ -6,6 +6,7 @@
 //	load.go      reads a file: unknown keys are errors with their line
 //	validate.go  what values are allowed
 //	redis.go     reads the URL of a Redis
+//	route.go     reads a route of mail
 //	render.go    writes the commented file
 //	ports.go     the port numbers of a set-up
 //
@@ -25,17 +26,21 @@ type Config struct {
 	DataDir    string   `toml:"data_dir" doc:"Where mail and the database lie. What messages say is in there as ciphertext only. Paths in this file are relative to the file itself."`
 	KeysDir    string   `toml:"keys_dir" doc:"Where the gateway's own secret keys lie. Keep it out of data_dir and back it up apart from it: whoever has both can open copies that are held until their owner has a certificate."`
 
-	TLS       TLS       `toml:"tls" doc:"The certificate that SMTP, IMAP and HTTPS show. SIGHUP loads it again."`
-	SMTP      SMTP      `toml:"smtp" doc:"Mail that other servers deliver to us (MX)."`
-	IMAP      IMAP      `toml:"imap" doc:"Mail that our users read."`
-	HTTPS     HTTPS     `toml:"https" doc:"Where our users' certificates are found by whoever wants to write to them: Web Key Directory, and look-ups by HKP and VKS. It is asked by the names of the domains and by openpgpkey.DOMAIN and keys.DOMAIN; the certificate above has to have these names too."`
-	HTTP      HTTP      `toml:"http" doc:"Health and metrics: /livez, /readyz, /metrics."`
-	DNS       DNS       `toml:"dns" doc:"Look-ups for SPF, DKIM and DMARC, and for the directory. Mail is accepted without the results of the first three if they take too long."`
-	Directory Directory `toml:"directory" doc:"Where other people's certificates are found."`
-	Seal      Seal      `toml:"seal" doc:"How mail that arrives in clear is encrypted to its recipient."`
-	Store     Store     `toml:"store" doc:"What accounts may keep."`
-	Cluster   Cluster   `toml:"cluster" doc:"What several gateways with one store share besides: wake-ups, rate limits, and what one has looked up for all. All of it may be lost at any time: that makes them slower, and nothing wrong. keys_dir has to be the same on all of them."`
-	Log       Log       `toml:"log" doc:"The log goes to standard error."`
+	TLS        TLS        `toml:"tls" doc:"The certificate that SMTP, IMAP and HTTPS show. SIGHUP loads it again."`
+	SMTP       SMTP       `toml:"smtp" doc:"Mail that other servers deliver to us (MX)."`
+	Submission Submission `toml:"submission" doc:"Mail that our users send. max_message_size, max_recipients and the limits of connections are those of smtp."`
+	IMAP       IMAP       `toml:"imap" doc:"Mail that our users read."`
+	HTTPS      HTTPS      `toml:"https" doc:"Where our users' certificates are found by whoever wants to write to them: Web Key Directory, and look-ups by HKP and VKS. It is asked by the names of the domains and by openpgpkey.DOMAIN, keys.DOMAIN and mta-sts.DOMAIN; the certificate above has to have these names too."`
+	HTTP       HTTP       `toml:"http" doc:"Health and metrics: /livez, /readyz, /metrics."`
+	DNS        DNS        `toml:"dns" doc:"Look-ups for SPF, DKIM and DMARC, and for the directory. Mail is accepted without the results of the first three if they take too long."`
+	Directory  Directory  `toml:"directory" doc:"Where other people's certificates are found."`
+	Policy     Policy     `toml:"policy" doc:"How mail that leaves is protected."`
+	Seal       Seal       `toml:"seal" doc:"How mail that arrives in clear is encrypted to its recipient."`
+	Queue      Queue      `toml:"queue" doc:"Mail that waits to be carried to other servers."`
+	Delivery   Delivery   `toml:"delivery" doc:"How mail is carried to other servers."`
+	Store      Store      `toml:"store" doc:"What accounts may keep."`
+	Cluster    Cluster    `toml:"cluster" doc:"What several gateways with one store share besides: wake-ups, rate limits, and what one has looked up for all. All of it may be lost at any time: that makes them slower, and nothing wrong. keys_dir has to be the same on all of them."`
+	Log        Log        `toml:"log" doc:"The log goes to standard error."`
 }
 
 // TLS names the certificate.
@@ -55,6 +60,15 @@ type SMTP struct {
 	MessageRate         int    `toml:"message_rate" doc:"The most messages a minute from one such address."`
 }
 
+// Submission is the front end for the mail that accounts send.
+type Submission struct {
+	Listen            string `toml:"listen" doc:"Address and port that begins in clear and offers STARTTLS. Empty: not served."`
+	ListenTLS         string `toml:"listen_tls" doc:"Address and port with TLS from the start. Empty: not served."`
+	MessagesPerHour   int    `toml:"messages_per_hour" doc:"The most messages that one account may send in an hour: what somebody can do who has stolen a password."`
+	RecipientsPerHour int    `toml:"recipients_per_hour" doc:"The most recipients that one account may write to in an hour, each counted once for each message."`
+	AllowClearLogin   bool   `toml:"allow_clear_login" doc:"Allow passwords without TLS. Only where listen is a loopback address."`
+}
+
 // IMAP is the front end for mail clients.
 type IMAP struct {
 	Listen                   string `toml:"listen" doc:"Address and port that begins in clear and offers STARTTLS. Empty: not served."`
@@ -70,6 +84,7 @@ type HTTPS struct {
 	Listen              string `toml:"listen" doc:"Address and port, such as \":443\", which is where others ask. Empty: not served."`
 	ListenHKP           string `toml:"listen_hkp" doc:"Address and port for look-ups by HKP without TLS, such as \":11371\", for programs that know no other. Whoever listens on the way sees who is looked for. Empty: not served."`
 	Publish             bool   `toml:"publish" doc:"Give an account's certificates to whoever asks for its address. Without, everybody is told that there is nothing. One account is left out by: postern account publish ADDRESS off."`
+	MTASTS              string `toml:"mta_sts" doc:"What other servers are told by MTA-STS, at https://mta-sts.DOMAIN/.well-known/mta-sts.txt, of the TLS of this one. \"testing\": deliver in any case, and report what fails; \"enforce\": deliver only if the certificate above is valid for hostname and was issued by an authority that they trust; \"none\": nothing, which takes back what was said before."`
 	RequestRate         int    `toml:"request_rate" doc:"The most requests a minute from one IPv4 address or one IPv6 /64."`
 	MaxConnections      int    `toml:"max_connections" doc:"The most connections at once."`
 	MaxConnectionsPerIP int    `toml:"max_connections_per_ip" doc:"The most connections at once from one such address."`
@@ -96,10 +111,34 @@ type Directory struct {
 	AllowPrivate bool     `toml:"allow_private" doc:"Ask hosts with loopback or private addresses too. Without, nobody can have this server ask machines that only it can reach."`
 }
 
+// Policy is how mail that leaves is protected.
+type Policy struct {
+	File string `toml:"file" doc:"The file with the rules, such as \"policy.toml\"; configs/policy.toml is one to start from. SIGHUP loads it again, and \"postern policy test\" tries it. Empty: mail is encrypted to whoever has a certificate, and to others goes in clear and is marked insecure."`
+}
+
 // Seal is how mail is sealed.
 type Seal struct {
 	Subject       string `toml:"subject" doc:"\"hide\": the subject outside of the encrypted part is \"[...]\". \"keep\": it stays readable, for clients that cannot show the one inside."`
 	NoCertificate string `toml:"no_certificate" doc:"Mail to an account without a usable certificate: \"hold\" keeps it encrypted with a key of the gateway until there is one, \"reject\" refuses it."`
+}
+
+// Queue is what waits to be carried to other servers.
+type Queue struct {
+	Workers     int      `toml:"workers" doc:"The most deliveries at once."`
+	PerDomain   int      `toml:"per_domain" doc:"The most of them to one domain."`
+	RetryFirst  Duration `toml:"retry_first" doc:"How long after the first attempt the next one is made; then twice as long each time. At least \"1s\"."`
+	RetryLast   Duration `toml:"retry_last" doc:"The longest time between two attempts."`
+	WarnAfter   Duration `toml:"warn_after" doc:"The age at which the sender is told that a message is late, once. \"0s\": never."`
+	GiveUpAfter Duration `toml:"give_up_after" doc:"The age at which a message goes back to its sender. RFC 5321 asks for four to five days."`
+}
+
+// Delivery is how mail is carried to other servers.
+type Delivery struct {
+	Routes       []string `toml:"routes" doc:"Domains whose mail goes to a certain host in place of their mail servers, as \"DOMAIN=HOST\" or \"DOMAIN=HOST:PORT\"; \"*=HOST\" is for all others."`
+	AllowPrivate bool     `toml:"allow_private" doc:"Deliver to mail servers with loopback or private addresses too. Without, nobody can have this server speak to machines that only it can reach. Hosts of routes are always allowed."`
+	CAFile       string   `toml:"ca_file" doc:"Certificate authorities that are trusted for MTA-STS besides those of the system, PEM. Empty: none."`
+	Port         int      `toml:"port" doc:"The port of other mail servers; all of the world has 25."`
+	PolicyPort   int      `toml:"policy_port" doc:"The port that MTA-STS policies are fetched from; all of the world has 443."`
 }
 
 // Store is what accounts may keep.
@@ -137,14 +176,20 @@ func Default() *Config {
 			Listen: ":25", MaxMessageSize: 50 << 20, MaxRecipients: 1000, MaxConnections: 1000,
 			MaxConnectionsPerIP: 50, ConnectionRate: 600, MessageRate: 3000,
 		},
-		IMAP:      IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 2000, MaxConnectionsPerIP: 100, MaxConnectionsPerAccount: 30},
-		HTTPS:     HTTPS{Listen: ":443", Publish: true, RequestRate: 1200, MaxConnections: 1000, MaxConnectionsPerIP: 50},
-		HTTP:      HTTP{Listen: "127.0.0.1:9325"},
-		DNS:       DNS{Servers: []string{}, Validating: []string{}, Timeout: Duration(2 * time.Second)},
-		Directory: Directory{Sources: []string{"wkd", "autocrypt", "dane"}, KeyServers: []string{}, Timeout: Duration(2 * time.Second)},
-		Seal:      Seal{Subject: "hide", NoCertificate: "hold"},
-		Store:     Store{Quota: 50e9},
-		Cluster:   Cluster{Driver: "memory", URL: "redis://127.0.0.1:6379", Prefix: "postern"},
-		Log:       Log{Format: "text", Level: "info"},
+		Submission: Submission{Listen: ":587", ListenTLS: ":465", MessagesPerHour: 500, RecipientsPerHour: 2000},
+		IMAP:       IMAP{Listen: ":143", ListenTLS: ":993", MaxConnections: 2000, MaxConnectionsPerIP: 100, MaxConnectionsPerAccount: 30},
+		HTTPS:      HTTPS{Listen: ":443", Publish: true, MTASTS: "testing", RequestRate: 1200, MaxConnections: 1000, MaxConnectionsPerIP: 50},
+		HTTP:       HTTP{Listen: "127.0.0.1:9325"},
+		DNS:        DNS{Servers: []string{}, Validating: []string{}, Timeout: Duration(2 * time.Second)},
+		Directory:  Directory{Sources: []string{"wkd", "autocrypt", "dane"}, KeyServers: []string{}, Timeout: Duration(2 * time.Second)},
+		Seal:       Seal{Subject: "hide", NoCertificate: "hold"},
+		Queue: Queue{
+			Workers: 100, PerDomain: 20, RetryFirst: Duration(5 * time.Minute), RetryLast: Duration(4 * time.Hour),
+			WarnAfter: Duration(4 * time.Hour), GiveUpAfter: Duration(120 * time.Hour),
+		},
+		Delivery: Delivery{Routes: []string{}, Port: 25, PolicyPort: 443},
+		Store:    Store{Quota: 50e9},
+		Cluster:  Cluster{Driver: "memory", URL: "redis://127.0.0.1:6379", Prefix: "postern"},
+		Log:      Log{Format: "text", Level: "info"},
 	}
 }

@@ -2,8 +2,7 @@ package config
 
 import "fmt"
 
-// PortPlan is the port numbers of a set-up. Submission and Submissions are not served
-// yet; their numbers are kept free.
+// PortPlan is the port numbers of a set-up.
 type PortPlan struct {
 	MX          int `json:"mx"`
 	Submission  int `json:"submission"`

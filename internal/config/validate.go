@@ -30,7 +30,7 @@ func (c *Config) Validate() error {
 func (c *Config) normalise(dir string) {
 	for _, p := range []*string{
 		&c.DataDir, &c.KeysDir, &c.TLS.Cert, &c.TLS.Key,
-		&c.Cluster.PasswordFile, &c.Cluster.SentinelPasswordFile, &c.Cluster.CAFile, &c.Directory.CAFile,
+		&c.Cluster.PasswordFile, &c.Cluster.SentinelPasswordFile, &c.Cluster.CAFile, &c.Directory.CAFile, &c.Policy.File, &c.Delivery.CAFile,
 	} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
@@ -81,7 +81,9 @@ func (c *Config) problems() []*Problem {
 	k.nameServers("dns.validating", c.DNS.Validating)
 	k.cluster(&c.Cluster)
 	k.directory(&c.Directory)
+	k.outbound(c)
 	k.oneOf("seal.subject", c.Seal.Subject, "hide", "keep")
+	k.oneOf("https.mta_sts", c.HTTPS.MTASTS, "none", "testing", "enforce")
 	k.oneOf("seal.no_certificate", c.Seal.NoCertificate, "hold", "reject")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -152,6 +154,8 @@ func (k *check) listeners(c *Config) {
 		loopback  string // why it has to be a loopback address, or ""
 	}{
 		{"smtp.listen", c.SMTP.Listen, ""},
+		{"submission.listen", c.Submission.Listen, map[bool]string{true: "allow_clear_login is set"}[c.Submission.AllowClearLogin]},
+		{"submission.listen_tls", c.Submission.ListenTLS, ""},
 		{"imap.listen", c.IMAP.Listen, map[bool]string{true: "allow_clear_login is set"}[c.IMAP.AllowClearLogin]},
 		{"imap.listen_tls", c.IMAP.ListenTLS, ""},
 		{"https.listen", c.HTTPS.Listen, ""},
@@ -198,6 +202,12 @@ func (k *check) limits(c *Config) {
 		{"smtp.max_connections_per_ip", c.SMTP.MaxConnectionsPerIP, 1, 100_000},
 		{"smtp.connection_rate", c.SMTP.ConnectionRate, 1, 10_000_000},
 		{"smtp.message_rate", c.SMTP.MessageRate, 1, 10_000_000},
+		{"queue.workers", c.Queue.Workers, 1, 10_000},
+		{"queue.per_domain", c.Queue.PerDomain, 1, 10_000},
+		{"delivery.port", c.Delivery.Port, 1, 65535},
+		{"delivery.policy_port", c.Delivery.PolicyPort, 1, 65535},
+		{"submission.messages_per_hour", c.Submission.MessagesPerHour, 1, 10_000_000},
+		{"submission.recipients_per_hour", c.Submission.RecipientsPerHour, 1, 10_000_000},
 		{"https.request_rate", c.HTTPS.RequestRate, 1, 10_000_000},
 		{"https.max_connections", c.HTTPS.MaxConnections, 1, 100_000},
 		{"https.max_connections_per_ip", c.HTTPS.MaxConnectionsPerIP, 1, 100_000},
@@ -254,5 +264,29 @@ func (k *check) directory(c *Directory) {
 	}
 	if d := time.Duration(c.Timeout); d < 100*time.Millisecond || d > 30*time.Second {
 		k.fail("directory.timeout", "%v is out of range: from \"100ms\" to \"30s\"", c.Timeout)
+	}
+}
+
+// outbound checks what is said of mail that leaves.
+func (k *check) outbound(c *Config) {
+	q := c.Queue
+	if q.RetryFirst < Duration(time.Second) || q.RetryFirst > q.RetryLast {
+		k.fail("queue.retry_first", "%v is out of range: from \"1s\" to queue.retry_last", q.RetryFirst)
+	}
+	if q.GiveUpAfter < q.RetryFirst || q.GiveUpAfter > Duration(30*24*time.Hour) {
+		k.fail("queue.give_up_after", "%v is out of range: from queue.retry_first to \"720h\"", q.GiveUpAfter)
+	}
+	if q.WarnAfter < 0 || q.WarnAfter > q.GiveUpAfter {
+		k.fail("queue.warn_after", "%v is out of range: from \"0s\" to queue.give_up_after", q.WarnAfter)
+	}
+	seen := map[string]bool{}
+	for _, s := range c.Delivery.Routes {
+		r, err := ParseRoute(s)
+		if err != nil {
+			k.fail("delivery.routes", "%q: %v", s, err)
+		} else if seen[r.Domain] {
+			k.fail("delivery.routes", "%q: the domain has another route", s)
+		}
+		seen[r.Domain] = true
 	}
 }

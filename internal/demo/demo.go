@@ -140,6 +140,7 @@ func (d *demo) startServer(ctx context.Context) error {
 	}
 	cfg.HTTPS.Listen = ""
 	cfg.SMTP.Listen, cfg.IMAP.Listen, cfg.IMAP.ListenTLS, cfg.HTTP.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Submission.Listen, cfg.Submission.ListenTLS = "127.0.0.1:0", "127.0.0.1:0"
 	// Nothing of the demo is in the DNS: a resolver that is not there gives temperror
 	// at once instead of a wait.
 	cfg.DNS.Servers = []string{"127.0.0.1:1"}
@@ -151,7 +152,7 @@ func (d *demo) startServer(ctx context.Context) error {
 		return errors.Join(err, g.Close())
 	}
 	a := d.running.Addrs
-	d.printf("   SMTP %v   IMAP %v (STARTTLS), %v (TLS)   health and metrics http://%v\n", a.MX, a.IMAP, a.IMAPS, a.HTTP)
+	d.printf("   SMTP %v   submission %v (STARTTLS), %v (TLS)\n   IMAP %v (STARTTLS), %v (TLS)   health and metrics http://%v\n", a.MX, a.Submission, a.Submissions, a.IMAP, a.IMAPS, a.HTTP)
 	return nil
 }
 

@@ -26,6 +26,7 @@ const (
 	TypeMX         = dns.TypeMX
 	TypeTXT        = dns.TypeTXT
 	TypePTR        = dns.TypePTR
+	TypeCNAME      = dns.TypeCNAME
 	TypeTLSA       = dns.TypeTLSA
 	TypeOPENPGPKEY = dns.TypeOPENPGPKEY
 )
@@ -138,4 +139,12 @@ func (a Answer) Addrs() []netip.Addr {
 		}
 	}
 	return addrs
+}
+
+// Texts are the records of an answer of type TypeTXT, the strings of each joined.
+func (a Answer) Texts() []string {
+	if a.forms == nil {
+		return nil
+	}
+	return a.forms.txt
 }

@@ -20,6 +20,7 @@
 //	cache.go     what is remembered, and how much
 //	breaker.go   when nobody is asked any more
 //	name.go      names as they are asked for
+//	public.go    which addresses are of the public Internet
 //
 //	RFC 1035       queries over UDP, and over TCP where the answer is truncated
 //	RFC 2308       negative answers are remembered by their SOA record

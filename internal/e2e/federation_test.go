@@ -45,7 +45,7 @@ func TestTwoServersFindEachOther(t *testing.T) {
 	a.explains(b.owner, "found", b.fingerprint)
 	b.explains(a.owner, "found", a.fingerprint)
 	a.explains("nobody@b.test", "none", "")
-	if text := string(a.postern("explain", b.owner)); !strings.Contains(text, b.owner+": can be encrypted to") || !strings.Contains(text, b.fingerprint) {
+	if text := string(a.postern("explain", b.owner)); !strings.Contains(text, b.owner+": sealed, can be encrypted to") || !strings.Contains(text, b.fingerprint) {
 		t.Errorf("explain prints\n%s", text)
 	}
 	if first := a.history(b.owner); len(first) != 1 || first[0].Rule != "first certificate" || first[0].New != b.fingerprint || first[0].Source != "wkd" {
@@ -384,6 +384,7 @@ type explanation struct {
 		Fingerprints []string `json:"fingerprints"`
 		Took         int64    `json:"took_ns"`
 	} `json:"sources"`
+	Decision map[string]any `json:"decision"`
 }
 
 // explains runs explain and requires its answer, and a certificate where there is one.
@@ -397,6 +398,13 @@ func (m *member) explains(address, answer, fingerprint string) explanation {
 		m.t.Fatalf("explain --json: %v\n%s", err, out)
 	}
 	e := all[0]
+	level := map[string]string{"found": "sealed", "none": "clear", "unknown": "held"}[answer]
+	if e.Lost {
+		level = "held"
+	}
+	if e.Decision["level"] != level || e.Decision["rule"] != "opportunistic" {
+		m.t.Errorf("%s would be %v by rule %v, want %s", address, e.Decision["level"], e.Decision["rule"], level)
+	}
 	if e.Answer != answer || fingerprint != "" && e.Fingerprint != fingerprint {
 		m.t.Fatalf("explain %s: not %q %s\n%s", address, answer, fingerprint, out)
 	}

@@ -26,6 +26,18 @@ func (l Level) String() string {
 	return "invalid"
 }
 
+// Called returns what people are told a copy of this level is: in replies, reports and
+// the documentation.
+func (l Level) Called() string {
+	switch l {
+	case Clear:
+		return "insecure"
+	case TLSOnly:
+		return "transport only"
+	}
+	return l.String()
+}
+
 // Content says what the bytes of a message are, as found by parsing them.
 type Content uint8
 

@@ -21,6 +21,9 @@
 //	headerend.go  HeaderEnd: where the body begins, while octets stream through
 //	address.go    address lists of From, To, Cc (RFC 5322 3.4, groups included)
 //	strip.go      what a sender could forge is removed at the door
+//	words.go      what the sender wishes by words in brackets in the subject
+//	subject.go    those words found and taken out, encoded-words (RFC 2047) included
+//	edit.go       what a submission server adds, takes away and rewrites; footer.go a text behind a message
 //	outer.go      the outside of a sealed message
 //	payload.go    the inside, and how its change is undone
 //	provenance.go Postern-Arrival, the statement of arrival

@@ -59,6 +59,10 @@ func TestStripMarks(t *testing.T) {
 		"Subject: =?utf-8?b?W3NlYWxlZF0geA==?=":                             "Subject: x",
 		"Subject: =?utf-8?q?[sea?= =?utf-8?q?led]?=\n =?iso-2022-jp?q?_x?=": "Subject: x",
 		"Subject: =?utf-8?q?[sealed]?= x [clear]":                           "Subject: x",
+		"Subject: Re: [clear] hello [ENCRYPT]":                              "Subject: Re: hello",
+		"Subject: [ Plain ] hello":                                          "Subject: hello",
+		"Subject: ［secure］【clear】hello":                                     "Subject: hello",
+		"Subject: [secrue] hello":                                           "Subject: [secrue] hello",
 		"Subject: =?broken?":                                                "Subject: =?broken?",
 	} {
 		h, _, err := ParseHeader(crlf(in + "\n\n"))

@@ -33,6 +33,9 @@ type armorReader struct {
 	buf    []byte
 	padded bool
 	err    error
+	// loose says that there was something besides CRLF line endings and a Version
+	// header, and checksum that there was one.
+	loose, checksum bool
 }
 
 // newArmorReader reads the begin line and the header lines. r's buffer must be
@@ -57,6 +60,7 @@ func newArmorReader(r *bufio.Reader, kind string) (*armorReader, error) {
 		if left -= len(line); left < 0 || !isArmorHeader(line) {
 			return nil, errArmor
 		}
+		a.loose = a.loose || !bytes.HasPrefix(line, []byte("Version: "))
 	}
 	a.chars = make([]byte, 0, 2*armorBuffer)
 	a.buf = make([]byte, base64.StdEncoding.DecodedLen(2*armorBuffer))
@@ -70,6 +74,7 @@ func (a *armorReader) firstLine() ([]byte, error) {
 		if err != nil || len(line) > 0 {
 			return line, err
 		}
+		a.loose = true
 	}
 	return nil, errArmor
 }
@@ -98,7 +103,11 @@ func (a *armorReader) line() ([]byte, error) {
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	return bytes.TrimRight(b, " \t\r\n"), nil
+	line := bytes.TrimRight(b, " \t\r\n")
+	if end := b[len(line):]; string(end) != "\r\n" && err == nil {
+		a.loose = true
+	}
+	return line, nil
 }
 
 // Read implements io.Reader.
@@ -122,6 +131,7 @@ func (a *armorReader) fill() error {
 			return err
 		}
 		if len(line) == 0 {
+			a.loose = true
 			continue
 		}
 		if line[0] == '=' && len(line) == 5 || line[0] == '-' {
@@ -159,6 +169,7 @@ func (a *armorReader) finish(line []byte) error {
 		if !isBase64(line[1:]) {
 			return errArmor
 		}
+		a.checksum = true
 		var err error
 		if line, err = a.firstLine(); err != nil {
 			return err

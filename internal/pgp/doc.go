@@ -20,6 +20,8 @@
 //	armor.go        ASCII armor out; dearmor.go in; crc24.go its checksum
 //	packet.go       packet framing
 //	inspect.go      Inspect: encrypted already?
+//	reframe.go      the same ciphertext in the form that strict readers want
+//	minimal.go      as little of a certificate as Autocrypt wants
 //	secret.go       SecretKey; open.go its Decrypt
 //
 // # Certificates from outside

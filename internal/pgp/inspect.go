@@ -33,6 +33,12 @@ type Inspection struct {
 	Symmetric int
 	// SEIPDVersion is 1 (CFB and MDC) or 2 (AEAD).
 	SEIPDVersion int
+	// Strict says that the strictest readers take it as it is: armor with CRLF, a
+	// checksum and no header but Version, new-format packet headers, and no packet but
+	// session keys and the encrypted data. What is not can be reframed.
+	Strict bool
+
+	length int64 // octets in the body of the SEIPD packet
 }
 
 // Inspect decides whether r is an OpenPGP encrypted message (RFC 9580 10.3, with
@@ -63,7 +69,9 @@ func inspect(r io.Reader) (found Inspection, ok bool) {
 		return found, false
 	}
 	var packets, loose int64
+	found.Strict = s.armor != nil
 	for s.next() == nil {
+		found.Strict = found.Strict && s.head[0]&0x40 != 0
 		switch s.tag {
 		case tagPKESK, tagSKESK:
 			packets++
@@ -75,6 +83,7 @@ func inspect(r io.Reader) (found Inspection, ok bool) {
 			if s.partial || loose > maxLoose {
 				return found, false
 			}
+			found.Strict = false
 		case tagSEIPD:
 			found.Encrypted = packets > 0 && found.end(s)
 			return found, found.Encrypted
@@ -99,7 +108,7 @@ func openMessage(r io.Reader) (*packetStream, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &packetStream{r: bufferedFor(a)}, nil
+	return &packetStream{r: bufferedFor(a), armor: a}, nil
 }
 
 // addSessionKey notes one PKESK or SKESK packet (RFC 9580 5.1, 5.3). Versions we
@@ -152,7 +161,7 @@ func (f *Inspection) end(s *packetStream) bool {
 	if err != nil {
 		return false
 	}
-	f.SEIPDVersion = int(version[0])
+	f.SEIPDVersion, f.length = int(version[0]), n+1
 	switch {
 	case f.SEIPDVersion == 1 && n+1 >= minSEIPD1:
 	case f.SEIPDVersion == 2 && n+1 >= minSEIPD2:
@@ -161,6 +170,10 @@ func (f *Inspection) end(s *packetStream) bool {
 	}
 	// Reading the end also checks the end of the armor.
 	_, err = s.r.ReadByte()
+	if f.Strict {
+		// Behind version 2 there must not be a checksum (RFC 9580 6.1).
+		f.Strict = !s.armor.loose && (s.armor.checksum || f.SEIPDVersion != 1)
+	}
 	return err == io.EOF
 }
 

@@ -57,23 +57,26 @@ func TestInspect(t *testing.T) {
 	literal := packetOf(tagLiteral, append([]byte{'b', 0, 0, 0, 0, 0}, "clear text"...))
 	join := func(p ...[]byte) []byte { return slices.Concat(p...) }
 	no := Inspection{}
+	want := func(recipients []string, anonymous, symmetric, version int) Inspection {
+		return Inspection{Encrypted: true, Recipients: recipients, Anonymous: anonymous, Symmetric: symmetric, SEIPDVersion: version}
+	}
 
 	tests := []struct {
 		name string
 		data []byte
 		want Inspection
 	}{
-		{"PKESK 3, SEIPD 1", join(pk, s1), Inspection{true, []string{idHex}, 0, 0, 1}},
-		{"old-format header", join(oldPacket(tagPKESK, pkesk3(id)), s1), Inspection{true, []string{idHex}, 0, 0, 1}},
-		{"partial lengths", join(pk, partialPacket(tagSEIPD, seipd1(5*512+100))), Inspection{true, []string{idHex}, 0, 0, 1}},
-		{"five-octet length", join(pk, append([]byte{0xD2, 255, 0, 0, 1, 0xF5}, seipd1(500)...)), Inspection{true, []string{idHex}, 0, 0, 1}},
-		{"all anonymous", join(anonymous, anonymous, s1), Inspection{true, nil, 2, 0, 1}},
-		{"PKESK 6, SEIPD 2", join(packetOf(tagPKESK, pkesk6(fingerprint)), packetOf(tagPKESK, pkesk6(nil)), s2), Inspection{true, []string{fpHex}, 1, 0, 2}},
-		{"SKESK 6 and SEIPD 2 of Delta Chat", join(packetOf(tagSKESK, skesk6()), s2), Inspection{true, nil, 0, 1, 2}},
-		{"passphrase", join(packetOf(tagSKESK, append([]byte{4, 9, 3, 8}, randomOctets(9)...)), s1), Inspection{true, nil, 0, 1, 1}},
-		{"both", join(packetOf(tagSKESK, []byte{4, 9, 0, 8}), pk, s1), Inspection{true, []string{idHex}, 0, 1, 1}},
-		{"unknown PKESK version", join(packetOf(tagPKESK, []byte{9, 1, 2}), s1), Inspection{true, nil, 0, 0, 1}},
-		{"marker and padding", join(marker[:], pk, packetOf(tagPadding, randomOctets(50)), marker[:], s1), Inspection{true, []string{idHex}, 0, 0, 1}},
+		{"PKESK 3, SEIPD 1", join(pk, s1), want([]string{idHex}, 0, 0, 1)},
+		{"old-format header", join(oldPacket(tagPKESK, pkesk3(id)), s1), want([]string{idHex}, 0, 0, 1)},
+		{"partial lengths", join(pk, partialPacket(tagSEIPD, seipd1(5*512+100))), want([]string{idHex}, 0, 0, 1)},
+		{"five-octet length", join(pk, append([]byte{0xD2, 255, 0, 0, 1, 0xF5}, seipd1(500)...)), want([]string{idHex}, 0, 0, 1)},
+		{"all anonymous", join(anonymous, anonymous, s1), want(nil, 2, 0, 1)},
+		{"PKESK 6, SEIPD 2", join(packetOf(tagPKESK, pkesk6(fingerprint)), packetOf(tagPKESK, pkesk6(nil)), s2), want([]string{fpHex}, 1, 0, 2)},
+		{"SKESK 6 and SEIPD 2 of Delta Chat", join(packetOf(tagSKESK, skesk6()), s2), want(nil, 0, 1, 2)},
+		{"passphrase", join(packetOf(tagSKESK, append([]byte{4, 9, 3, 8}, randomOctets(9)...)), s1), want(nil, 0, 1, 1)},
+		{"both", join(packetOf(tagSKESK, []byte{4, 9, 0, 8}), pk, s1), want([]string{idHex}, 0, 1, 1)},
+		{"unknown PKESK version", join(packetOf(tagPKESK, []byte{9, 1, 2}), s1), want(nil, 0, 0, 1)},
+		{"marker and padding", join(marker[:], pk, packetOf(tagPadding, randomOctets(50)), marker[:], s1), want([]string{idHex}, 0, 0, 1)},
 
 		{"nothing", nil, no},
 		{"text", []byte("Dear Sir or Madam"), no},

@@ -102,6 +102,7 @@ func cutLength(b []byte) (n, octets uint64) {
 // everything else comes from the reader below.
 type packetStream struct {
 	r       *bufio.Reader
+	armor   *armorReader // below r; nil if the message is binary
 	tag     byte
 	left    int64 // octets left of the body, or of its current part
 	partial bool  // another length follows when left is used up

@@ -28,7 +28,8 @@ const (
 // Head + what Encrypt wrote + Tail is one armored OpenPGP message.
 type Sealing struct {
 	size    int64 // octets of payload
-	version int   // of the SEIPD packet
+	purpose Purpose
+	version int // of the SEIPD packet
 	suite   packet.CipherSuite
 	key     []byte // session key
 
@@ -47,16 +48,21 @@ type Sealing struct {
 // feature bit of a v4 certificate is no evidence that its owner's programs can
 // read it.
 func NewSealing(certs []*Certificate, size int64, now time.Time) (*Sealing, error) {
+	return NewSealingFor(Storage, certs, size, now)
+}
+
+// NewSealingFor is NewSealing for a purpose, which decides on the subkeys.
+func NewSealingFor(p Purpose, certs []*Certificate, size int64, now time.Time) (*Sealing, error) {
 	if len(certs) == 0 {
 		return nil, ErrNoRecipients
 	}
 	if size < 0 || size > maxPacket-1<<20 {
 		return nil, fmt.Errorf("seal %d octets: %w", size, ErrSize)
 	}
-	s := &Sealing{size: size, version: 2}
+	s := &Sealing{size: size, purpose: p, version: 2}
 	suites := make([][][2]uint8, 0, len(certs))
 	for _, c := range certs {
-		r, err := c.choose(now)
+		r, err := c.chooseFor(p, now)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %s: %w", c.KeyID(), err)
 		}
@@ -99,40 +105,38 @@ var marker = [...]byte{0xC0 | tagMarker, 3, 'P', 'G', 'P'}
 // Its length is a multiple of 3, by Marker packets in front, so that in base64 it
 // ends where the encrypted data begins.
 func (s *Sealing) Wrap(certs []*Certificate, now time.Time) ([]byte, error) {
+	b, err := s.wrap(certs, now)
+	if err != nil {
+		return nil, err
+	}
+	return padToQuantum(b), nil
+}
+
+func (s *Sealing) wrap(certs []*Certificate, now time.Time) ([]byte, error) {
 	if len(certs) == 0 {
 		return nil, ErrNoRecipients
 	}
 	var b bytes.Buffer
 	b.Grow(len(certs)*160 + 2*len(marker))
-	done := make([]*packet.PublicKey, 0, 8)
+	done := make(map[string]bool, len(certs))
 	for _, c := range certs {
 		if s.version == 2 && c.Version() < 6 {
 			return nil, fmt.Errorf("certificate %s: %w", c.KeyID(), ErrVersion)
 		}
-		r, err := c.choose(now)
+		r, err := c.chooseFor(s.purpose, now)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %s: %w", c.KeyID(), err)
 		}
-		if wrappedTo(done, r.key) {
-			continue
+		if done[string(r.key.Fingerprint)] {
+			continue // the same subkey in an older copy of the same certificate
 		}
-		done = append(done, r.key)
+		done[string(r.key.Fingerprint)] = true
 		err = packet.SerializeEncryptedKeyAEAD(&b, r.key, s.cipher(), s.version == 2, s.key, nil)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %s: wrap session key: %w: %v", c.KeyID(), ErrAlgorithm, err)
 		}
 	}
-	return padToQuantum(b.Bytes()), nil
-}
-
-// wrappedTo finds the same subkey in an older copy of the same certificate.
-func wrappedTo(done []*packet.PublicKey, key *packet.PublicKey) bool {
-	for _, d := range done {
-		if bytes.Equal(d.Fingerprint, key.Fingerprint) {
-			return true
-		}
-	}
-	return false
+	return b.Bytes(), nil
 }
 
 // padToQuantum puts Marker packets before pkesk until the length is a multiple of
@@ -170,14 +174,35 @@ func (s *Sealing) Tail(pkesk []byte) []byte {
 // exactly the announced number of octets and calls Close, whose error is ErrSize
 // if it was another number. What is written to w before Close succeeded is no
 // complete message. Memory does not depend on the size.
-func (s *Sealing) Encrypt(w io.Writer) (io.WriteCloser, error) {
+func (s *Sealing) Encrypt(w io.Writer) (io.WriteCloser, error) { return s.encrypt(w, nil) }
+
+// EncryptTo is Encrypt of a message that only certs read: it writes all of the armored
+// message, with nothing in it but their session key packets and the SEIPD packet, which
+// is what the strictest readers want. Head, Tail and Wrap are not for it.
+func (s *Sealing) EncryptTo(w io.Writer, certs []*Certificate, now time.Time) (io.WriteCloser, error) {
+	pkesk, err := s.wrap(certs, now)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(appendArmorHead(make([]byte, 0, 64), typeMessage)); err != nil {
+		return nil, fmt.Errorf("encrypt: %w", err)
+	}
+	return s.encrypt(w, pkesk)
+}
+
+// encrypt begins the SEIPD packet, behind the session key packets in front if there are
+// any: then the end of the armor is written too.
+func (s *Sealing) encrypt(w io.Writer, front []byte) (io.WriteCloser, error) {
 	if s.started {
 		return nil, errors.New("encrypt: called twice")
 	}
 	s.started = true
 	a := &armorWriter{w: w, withCRC: s.version == 1, crc: crc24Init}
-	e := &encrypter{s: s, armor: a, left: s.size, scratch: sealScratch.Get().(*scratchBuffers)}
+	e := &encrypter{s: s, armor: a, whole: front != nil, left: s.size, scratch: sealScratch.Get().(*scratchBuffers)}
 	a.out = e.scratch.out[:]
+	if _, err := a.Write(front); err != nil {
+		return nil, fmt.Errorf("encrypt: %w", err)
+	}
 	var lead []byte
 	var err error
 	if s.version == 1 {
@@ -228,6 +253,7 @@ type encrypter struct {
 	armor   *armorWriter
 	chunks  chunker
 	scratch *scratchBuffers
+	whole   bool  // the end of the armor is written here
 	n       int   // octets in the chunk
 	left    int64 // octets of payload still to come
 	err     error
@@ -283,6 +309,9 @@ func (e *encrypter) Close() error {
 	}
 	if e.err == nil {
 		e.s.crc, e.s.octets, e.s.closed = e.armor.crc, e.armor.octets, true
+		if e.whole {
+			_, e.err = e.armor.w.Write(appendArmorTail(make([]byte, 0, 64), typeMessage, e.armor.withCRC, e.armor.crc))
+		}
 	}
 	clear(buf[:e.n]) // after a fault it may still be plaintext
 	sealScratch.Put(e.scratch)

@@ -12,6 +12,18 @@ import (
 // only may be destroyed by rotation a few days after they are made.
 const minCommunicationLife = 365 * 24 * time.Hour
 
+// Purpose is what a message is encrypted for; it decides which subkey is used.
+type Purpose uint8
+
+// The purposes.
+const (
+	// Storage is mail that must open for years, in its owner's own mailbox.
+	Storage Purpose = iota
+	// Communication is mail on its way to a correspondent, whose software may keep it as
+	// it likes: subkeys that rotate away are there for it.
+	Communication
+)
+
 // recipient is the key that is sealed to and what the certificate says about it.
 type recipient struct {
 	key     *packet.PublicKey
@@ -20,9 +32,10 @@ type recipient struct {
 	suites  [][2]uint8
 }
 
-// rank orders what can be sealed to; a higher one wins, whatever the dates.
+// rank orders what can be encrypted to; a higher one wins, whatever the dates.
 type rank int
 
+// The ranks for Storage.
 const (
 	rankNone rank = iota
 	rankPrimaryCommunications
@@ -31,23 +44,44 @@ const (
 	rankStorage
 )
 
-// choose picks the key to seal stored mail to at now:
+// The ranks for Communication. A key that is for storage alone is better than clear text.
+const (
+	rankStorageAlone rank = iota + 1
+	rankPrimary
+	rankSubkey
+)
+
+// choice is one key that could be encrypted to.
+type choice struct {
+	key     *packet.PublicKey
+	expires time.Time // zero is never
+	bound   time.Time // when its binding was made; zero for the primary key
+	rank    rank
+}
+
+// choose picks the key to seal stored mail to at now.
+func (c *Certificate) choose(now time.Time) (recipient, error) { return c.chooseFor(Storage, now) }
+
+// chooseFor picks the key to encrypt to at now. For stored mail it is
 //
 //  1. the newest subkey with the flag 0x08 (encrypt storage);
 //  2. else the primary key, if it has that flag;
 //  3. else the newest subkey with only 0x04 (encrypt communications), if it does not
 //     expire within a year, and last the primary key under the same condition.
 //
+// For a correspondent's mail it is the subkey with the flag 0x04 that expires first, so
+// that what rotates is used while it lives; else the primary key with that flag; else
+// what is for storage alone.
+//
 // Only what is valid, neither revoked nor expired, and not from the future counts.
 // "Newest" is by the creation of the subkey, then of its binding: extending an old
 // subkey does not bring it back before the one that replaced it.
-func (c *Certificate) choose(now time.Time) (recipient, error) {
+func (c *Certificate) chooseFor(p Purpose, now time.Time) (recipient, error) {
 	self, until, err := c.primaryAt(now)
 	if err != nil {
 		return recipient{}, err
 	}
-	best, bestRank := recipient{}, rankNone
-	var bestBinding time.Time
+	var best choice
 	var whyNot error
 	for i := range c.subkeys {
 		s := &c.subkeys[i]
@@ -56,25 +90,48 @@ func (c *Certificate) choose(now time.Time) (recipient, error) {
 			whyNot = worse(whyNot, err)
 			continue
 		}
-		expires = sooner(expires, until)
-		r := rankOf(flagsOf(b, s.material.onlyEncrypts()), expires, now, rankStorage, rankCommunications)
-		if r == rankNone || r < bestRank ||
-			r == bestRank && !newerSubkey(s.key, b.created, best.key, bestBinding) {
-			continue
+		next := choice{key: s.key, expires: sooner(expires, until), bound: b.created}
+		next.rank = p.rank(flagsOf(b, s.material.onlyEncrypts()), next.expires, now, false)
+		if next.rank > best.rank || next.rank == best.rank && next.rank != rankNone && p.prefers(next, best) {
+			best = next
 		}
-		best, bestRank, bestBinding = recipient{key: s.key, expires: expires}, r, b.created
 	}
 	if c.material.canEncrypt() {
-		r := rankOf(flagsOf(self, false), until, now, rankPrimaryStorage, rankPrimaryCommunications)
-		if r > bestRank {
-			best, bestRank = recipient{key: c.primary, expires: until}, r
+		if r := p.rank(flagsOf(self, false), until, now, true); r > best.rank {
+			best = choice{key: c.primary, expires: until, rank: r}
 		}
 	}
-	if bestRank == rankNone {
+	if best.rank == rankNone {
 		return recipient{}, c.noSubkey(whyNot)
 	}
-	best.aead, best.suites = self.aead, self.suites
-	return best, nil
+	return recipient{key: best.key, expires: best.expires, aead: self.aead, suites: self.suites}, nil
+}
+
+// rank says how good a key with these flags is for the purpose.
+func (p Purpose) rank(flags byte, expires, now time.Time, primary bool) rank {
+	if p == Communication {
+		switch {
+		case flags&flagEncryptCommunications != 0 && primary:
+			return rankPrimary
+		case flags&flagEncryptCommunications != 0:
+			return rankSubkey
+		case flags&flagEncryptStorage != 0:
+			return rankStorageAlone
+		}
+		return rankNone
+	}
+	if primary {
+		return rankOf(flags, expires, now, rankPrimaryStorage, rankPrimaryCommunications)
+	}
+	return rankOf(flags, expires, now, rankStorage, rankCommunications)
+}
+
+// prefers says whether a is better than b, which has the same rank.
+func (p Purpose) prefers(a, b choice) bool {
+	if p == Communication && !a.expires.Equal(b.expires) {
+		return sooner(a.expires, b.expires).Equal(a.expires)
+	}
+	return newerSubkey(a.key, a.bound, b.key, b.bound)
 }
 
 // newerSubkey compares by creation of the key, then of the binding; of equals the
@@ -224,16 +281,37 @@ func (c *Certificate) noSubkey(whyNot error) error {
 // Usable says whether mail can be sealed to the certificate at now: nil, or an
 // error that wraps ErrExpired, ErrRevoked, ErrNotYetValid, ErrUnsigned,
 // ErrNoEncryptionSubkey, ErrAlgorithm or ErrWeak.
-func (c *Certificate) Usable(now time.Time) error {
-	_, err := c.choose(now)
+func (c *Certificate) Usable(now time.Time) error { return c.UsableFor(Storage, now) }
+
+// UsableFor is Usable for a purpose.
+func (c *Certificate) UsableFor(p Purpose, now time.Time) error {
+	_, err := c.chooseFor(p, now)
 	return err
+}
+
+// HasKey says whether one of the certificate's keys that can encrypt has this key ID or
+// fingerprint, in upper-case hex as an Inspection has it. Expired and revoked ones count:
+// what was encrypted to them was meant for this certificate's owner.
+func (c *Certificate) HasKey(id string) bool {
+	is := func(k *packet.PublicKey) bool { return k.KeyIdString() == id || fingerprintHex(k.Fingerprint) == id }
+	for i := range c.subkeys {
+		if is(c.subkeys[i].key) {
+			return true
+		}
+	}
+	return c.material.canEncrypt() && is(c.primary)
 }
 
 // SubkeyExpires is until when mail can be sealed to the key that is used at now:
 // the first expiry of the subkey, of its binding and of the certificate. ok is
 // false if it never expires, or if there is no such key.
 func (c *Certificate) SubkeyExpires(now time.Time) (t time.Time, ok bool) {
-	r, err := c.choose(now)
+	return c.SubkeyExpiresFor(Storage, now)
+}
+
+// SubkeyExpiresFor is SubkeyExpires for a purpose.
+func (c *Certificate) SubkeyExpiresFor(p Purpose, now time.Time) (t time.Time, ok bool) {
+	r, err := c.chooseFor(p, now)
 	return r.expires, err == nil && !r.expires.IsZero()
 }
 

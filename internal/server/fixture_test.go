@@ -44,7 +44,7 @@ func newConfig(t *testing.T) *config.Config {
 	c.Hostname, c.Domains = "mail.here.test", []string{"here.test"}
 	c.DataDir, c.KeysDir = filepath.Join(dir, "data"), filepath.Join(dir, "keys")
 	c.TLS.Cert, c.TLS.Key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for _, listen := range []*string{&c.SMTP.Listen, &c.IMAP.Listen, &c.IMAP.ListenTLS, &c.HTTPS.Listen, &c.HTTP.Listen} {
+	for _, listen := range []*string{&c.SMTP.Listen, &c.Submission.Listen, &c.Submission.ListenTLS, &c.IMAP.Listen, &c.IMAP.ListenTLS, &c.HTTPS.Listen, &c.HTTP.Listen} {
 		*listen = "127.0.0.1:0"
 	}
 	c.HTTPS.Listen = "127.0.0.1:0"

@@ -4,10 +4,13 @@
 //
 //	gateway.go       the parts without the front ends
 //	serve.go         the front ends: start, stop
-//	reload.go        SIGHUP: domains, rules and TLS certificate of a running gateway
+//	reload.go        SIGHUP: domains, policy and TLS certificate of a running gateway
 //	housekeeping.go  what is done from time to time
+//	queue.go         mail that leaves
+//	enrolment.go     certificates that accounts hand in by mail; wks.go asked for by clients
 //	https.go         certificates for everybody; gate.go its connections
 //	http.go          /livez, /readyz, /metrics
+//	mtasts.go        our domains' MTA-STS policy, and the keys that mail is signed with
 //	tls.go           the TLS certificate
 //	accounts.go      accounts for package auth
 package server
@@ -20,19 +23,23 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"postern/bridge"
 	"postern/internal/blob"
 	"postern/internal/cluster"
 	"postern/internal/config"
+	"postern/internal/deliver"
 	"postern/internal/dns"
 	"postern/internal/mail"
 	"postern/internal/msgauth"
+	"postern/internal/queue"
 	"postern/internal/store"
 	"postern/internal/telemetry"
 	"postern/internal/vault"
 	"postern/keydir"
+	"postern/policy"
 )
 
 // spoolMemory is how much memory the messages being worked on may use together.
@@ -42,22 +49,32 @@ const spoolMemory = 48 << 20
 // what Start puts the front ends before.
 type Gateway struct {
 	// Config is what the gateway was opened with. Reload does not change it.
-	Config    *config.Config
-	Log       *slog.Logger
-	Metrics   *telemetry.Metrics
-	Store     *store.Store
-	Blobs     *blob.Files
-	Vault     *vault.Vault
+	Config  *config.Config
+	Log     *slog.Logger
+	Metrics *telemetry.Metrics
+	Store   *store.Store
+	Blobs   *blob.Files
+	Vault   *vault.Vault
+	// Signer signs what leaves by DKIM.
+	Signer    *msgauth.Signer
 	Cluster   cluster.Cluster
 	Directory *keydir.Directory
 	// Autocrypt learns certificates from mail; nil if it is no configured source.
 	Autocrypt *keydir.Autocrypt
+	// Enrolment takes the certificates that accounts hand in by mail.
+	Enrolment *keydir.Enrolment
 	// Publication is what the accounts publish.
 	Publication *keydir.Publication
 	Resolver    *dns.Resolver
 	Bridge      *bridge.Bridge
+	// Carrier and Queue are for mail that leaves.
+	Carrier *deliver.Carrier
+	Queue   *queue.Queue
+
+	requests *vault.Requests
 
 	domains domains
+	policy  atomic.Pointer[policy.Policy]
 	changes chan keydir.Change // to be told to a person
 	now     func() time.Time
 }
@@ -107,9 +124,20 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 			err = errors.Join(err, g.Close())
 		}
 	}()
+	rules, err := loadPolicy(cfg)
+	if err != nil {
+		return nil, err
+	}
+	g.policy.Store(rules)
 	if g.Vault, err = vault.Open(cfg.KeysDir); err != nil {
 		return nil, fmt.Errorf("open keys: %w", err)
 	}
+	keys, err := loadSigning(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open keys: %w", err)
+	}
+	g.Signer = msgauth.NewSigner(keys...)
+	g.requests = vault.NewRequests(cfg.KeysDir)
 	spool := filepath.Join(cfg.DataDir, "spool")
 	if err := os.MkdirAll(spool, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
@@ -132,8 +160,12 @@ func open(ctx context.Context, cfg *config.Config, log *slog.Logger, now func() 
 		return nil, err
 	}
 	g.Publication = keydir.NewPublication(g.Store, now, log)
+	g.Enrolment = g.newEnrolment()
 	g.Bridge = bridge.New(g.bridgeOptions(spool))
-	g.Bridge.SetRules(rules(cfg))
+	g.Bridge.SetRules(bridgeRules(cfg))
+	if err := g.openQueue(g.Bridge); err != nil {
+		return nil, err
+	}
 	return g, nil
 }
 
@@ -162,7 +194,9 @@ func (g *Gateway) bridgeOptions(spool string) bridge.Options {
 	o := bridge.Options{
 		Store: g.Store, Blobs: g.Blobs, Directory: g.Directory, Vault: g.Vault,
 		Verifier: msgauth.NewVerifier(msgauth.Options{Resolver: g.Resolver, Deadline: time.Duration(c.DNS.Timeout), Now: g.now}),
-		Wake:     g.Cluster.Wake, Hostname: c.Hostname,
+		LearnOwn: g.Enrolment.Learn,
+		Policy:   g.Policy, Signer: g.Signer,
+		Wake: g.Cluster.Wake, Hostname: c.Hostname,
 		MaxSize: int64(c.SMTP.MaxMessageSize), SpoolDir: spool, SpoolMemory: spoolMemory,
 		Now: g.now, Log: g.Log, Metrics: g.Metrics,
 	}
@@ -172,8 +206,8 @@ func (g *Gateway) bridgeOptions(spool string) bridge.Options {
 	return o
 }
 
-// rules are what a configuration says to the bridge and may say anew while it runs.
-func rules(c *config.Config) bridge.Rules {
+// bridgeRules are what a configuration says to the bridge and may say anew while it runs.
+func bridgeRules(c *config.Config) bridge.Rules {
 	var postmaster mail.Address
 	if c.Postmaster != "" {
 		postmaster, _ = mail.ParseAddress(c.Postmaster) // validated when it was loaded
@@ -184,12 +218,26 @@ func rules(c *config.Config) bridge.Rules {
 	}
 }
 
+// loadPolicy reads the rules for mail that leaves, or returns the built-in ones.
+func loadPolicy(c *config.Config) (*policy.Policy, error) {
+	if c.Policy.File == "" {
+		return policy.Default(), nil
+	}
+	return policy.Load(c.Policy.File)
+}
+
+// Policy returns the rules for mail that leaves as they were loaded last.
+func (g *Gateway) Policy() *policy.Policy { return g.policy.Load() }
+
 // NewID returns a new id for transactions and logs.
 func (g *Gateway) NewID() string { return g.Store.NewID().String() }
 
 // Close closes all parts that were opened.
 func (g *Gateway) Close() error {
 	var errs []error
+	if g.Carrier != nil {
+		g.Carrier.Close()
+	}
 	if g.Resolver != nil {
 		g.Resolver.Close()
 	}

@@ -32,6 +32,10 @@ func TestOpenRefusesWithoutData(t *testing.T) {
 		"database rubbish": {func(c *config.Config) error {
 			return os.WriteFile(databaseFile(c), []byte(strings.Repeat("rubbish", 1000)), 0o600)
 		}, "database"},
+		"policy": {func(c *config.Config) error {
+			c.Policy.File = filepath.Join(c.KeysDir, "policy.toml")
+			return os.WriteFile(c.Policy.File, []byte("[[rule]]\nname = \"x\"\nwhen = 'size'\nfloor = \"clear\"\n"), 0o600)
+		}, "policy.toml:3: "},
 		"resolver": {func(c *config.Config) error { c.DNS.Servers = []string{"not an address"}; return nil }, "resolver"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -133,11 +137,11 @@ func TestValidating(t *testing.T) {
 func TestRules(t *testing.T) {
 	t.Parallel()
 	c := config.Default()
-	if r := rules(c); !r.Postmaster.IsNull() || r.KeepSubject || r.RejectWithoutCertificate || len(r.Domains) != 1 {
+	if r := bridgeRules(c); !r.Postmaster.IsNull() || r.KeepSubject || r.RejectWithoutCertificate || len(r.Domains) != 1 {
 		t.Errorf("%+v", r)
 	}
 	c.Postmaster, c.Seal.Subject, c.Seal.NoCertificate = "alice@example.org", "keep", "reject"
-	if r := rules(c); r.Postmaster.String() != "alice@example.org" || !r.KeepSubject || !r.RejectWithoutCertificate {
+	if r := bridgeRules(c); r.Postmaster.String() != "alice@example.org" || !r.KeepSubject || !r.RejectWithoutCertificate {
 		t.Errorf("%+v", r)
 	}
 }

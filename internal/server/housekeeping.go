@@ -27,6 +27,9 @@ const (
 	// peerAge is for how long what Autocrypt knows of somebody who does not write any
 	// more is kept. A certificate that is in use is remembered apart from it.
 	peerAge = 2 * 365 * 24 * time.Hour
+	// exchangeAge is for how long a reply to a message is known as one.
+	exchangeAge   = 2 * 365 * 24 * time.Hour
+	exchangeBatch = 1000
 )
 
 // Nothing in this file is needed for a message to be safe: what fails is logged and
@@ -103,7 +106,21 @@ func (g *Gateway) tidy(ctx context.Context) {
 		case <-sweep.C:
 			g.sweepOrphans(ctx)
 			g.forgetPeers(ctx)
+			g.forgetExchanges(ctx)
 			sweep.Reset(sweepEvery)
+		}
+	}
+}
+
+// forgetExchanges forgets messages that hardly anybody replies to any more.
+func (g *Gateway) forgetExchanges(ctx context.Context) {
+	for ctx.Err() == nil {
+		n, err := g.Store.PurgeExchanges(ctx, g.now().Add(-exchangeAge), exchangeBatch)
+		if err != nil && ctx.Err() == nil {
+			g.Log.Error("forget exchanges", telemetry.KeyError, err)
+		}
+		if err != nil || n < exchangeBatch {
+			return
 		}
 	}
 }

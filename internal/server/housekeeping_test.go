@@ -130,7 +130,7 @@ func newBlob(t *testing.T, g *Gateway, size int) store.Blob {
 }
 
 // deliver stores a message that needs the blob, and returns its mailbox.
-func deliver(t *testing.T, g *Gateway, b store.Blob) store.ID {
+func deliverTo(t *testing.T, g *Gateway, b store.Blob) store.ID {
 	t.Helper()
 	account, err := g.Store.AccountByAddress(t.Context(), owner)
 	if err != nil {
@@ -168,9 +168,9 @@ func TestSweepOrphans(t *testing.T) {
 	small, large := newBlob(t, g, 100), newBlob(t, g, 3<<20)
 	kept, keptLarge := newBlob(t, g, 200), newBlob(t, g, 4<<20)
 	dying := newBlob(t, g, 300)
-	expunge(t, g, deliver(t, g, dying))
-	deliver(t, g, kept)
-	deliver(t, g, keptLarge)
+	expunge(t, g, deliverTo(t, g, dying))
+	deliverTo(t, g, kept)
+	deliverTo(t, g, keptLarge)
 
 	g.sweepOrphans(t.Context())
 	for _, b := range []store.Blob{small, large, kept, keptLarge, dying} {
@@ -203,11 +203,11 @@ func TestDeleteDead(t *testing.T) {
 	for range n {
 		b := newBlob(t, g, 100)
 		blobs = append(blobs, b)
-		mailbox = deliver(t, g, b)
+		mailbox = deliverTo(t, g, b)
 	}
 	kept := newBlob(t, g, 500)
 	expunge(t, g, mailbox)
-	deliver(t, g, kept)
+	deliverTo(t, g, kept)
 	g.deleteDead(t.Context())
 	for _, b := range blobs {
 		if !exists(t, g, b) {

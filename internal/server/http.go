@@ -39,15 +39,15 @@ func (g *Gateway) handler() http.Handler {
 	return mux
 }
 
-// readyz says whether mail would be accepted now: the database answers and a blob can
-// be written.
+// readyz says whether mail would be accepted now, and carried on: the database answers, a
+// blob can be written, and the queue can claim.
 func (g *Gateway) readyz(w http.ResponseWriter, req *http.Request) {
 	ctx, cancel := context.WithTimeout(req.Context(), 2*time.Second)
 	defer cancel()
 	for _, part := range []struct {
 		name  string
 		ready func(context.Context) error
-	}{{"store", g.storeAnswers}, {"blobs", g.blobsTakeMore}} {
+	}{{"store", g.storeAnswers}, {"blobs", g.blobsTakeMore}, {"queue", g.queueWorks}} {
 		if err := part.ready(ctx); err != nil {
 			g.Log.Warn("not ready", telemetry.KeyPart, part.name, telemetry.KeyError, err)
 			http.Error(w, "not ready: "+part.name, http.StatusServiceUnavailable)
@@ -60,6 +60,13 @@ func (g *Gateway) readyz(w http.ResponseWriter, req *http.Request) {
 func (g *Gateway) storeAnswers(ctx context.Context) error {
 	_, err := g.Store.HeldCount(ctx, 0)
 	return err
+}
+
+func (g *Gateway) queueWorks(ctx context.Context) error {
+	if g.Queue == nil {
+		return nil
+	}
+	return g.Queue.Ready(ctx)
 }
 
 // blobsTakeMore writes to the disk under the blobs, since beginning a blob does not.

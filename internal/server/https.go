@@ -24,7 +24,7 @@ const (
 	maxStreams = 50 // of one HTTP/2 connection at once
 )
 
-// serveHTTPS serves what the accounts publish, by HTTP/1.1 and HTTP/2.
+// serveHTTPS serves what the accounts publish and the MTA-STS policies, by HTTP/1.1 and HTTP/2.
 func (r *Running) serveHTTPS(ctx context.Context, l net.Listener) error {
 	return r.serveWeb(ctx, l, "https.listen", func(s *http.Server, l net.Listener) error { return s.ServeTLS(l, "", "") })
 }
@@ -39,7 +39,7 @@ func (r *Running) serveHKP(ctx context.Context, l net.Listener) error {
 func (r *Running) serveWeb(ctx context.Context, l net.Listener, name string, serve func(*http.Server, net.Listener) error) error {
 	c := r.gateway.Config.HTTPS
 	s := &http.Server{
-		Handler: r.publisher(), TLSConfig: r.tls.config(),
+		Handler: r.withMTASTS(r.publisher()), TLSConfig: r.tls.config(),
 		ReadHeaderTimeout: headTime, ReadTimeout: readTime, WriteTimeout: writeTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: maxHead, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		// It would tell of every port scan, with the address. What matters is logged
@@ -73,7 +73,7 @@ func (r *Running) publisher() *keydir.Publisher {
 		Users: webUsers{r.users}, Finder: g.Directory, Now: g.now, Log: g.Log, Metrics: g.Metrics,
 	}
 	if c.HTTPS.Publish {
-		o.Publication = g.Publication
+		o.Publication, o.Submission = g.Publication, g.submissionAddress
 	}
 	return keydir.NewPublisher(o)
 }

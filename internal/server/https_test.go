@@ -79,7 +79,7 @@ func TestHTTPSPublishes(t *testing.T) {
 	addCertificate(t, beside)
 	until(t, one, url, http.StatusOK)
 	until(t, two, url, http.StatusOK)
-	if code, body := ask(t, one, "https://here.test/.well-known/openpgpkey/policy", "", ""); code != http.StatusOK || body != "" {
+	if code, body := ask(t, one, "https://here.test/.well-known/openpgpkey/policy", "", ""); code != http.StatusOK || body != "submission-address: key-submission@here.test\n" {
 		t.Errorf("policy: %d %q", code, body)
 	}
 	if code, _ := ask(t, one, "https://there.test/.well-known/openpgpkey/policy", "", ""); code != http.StatusNotFound {

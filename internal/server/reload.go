@@ -9,15 +9,26 @@ import (
 	"postern/internal/telemetry"
 )
 
-// Reload takes over what may change while the gateway runs: domains, postmaster, seal
-// and the TLS certificate, whose files are read again. If the certificate cannot be
-// loaded, all stays as it was. The domain of a bare <postmaster> and everything else
+// Reload takes over what may change while the gateway runs: domains, postmaster, seal,
+// the policy, the TLS certificate and the DKIM keys, whose files are read again. If one
+// of them cannot be loaded, all stays as it was. The domain of a bare <postmaster> and everything else
 // stay as they are until the next start; the log names what differs there.
 func (r *Running) Reload(cfg *config.Config) error {
+	rules, err := loadPolicy(cfg)
+	if err != nil {
+		return err
+	}
+	keys, err := loadSigning(r.gateway.Config) // keys_dir needs a start
+	if err != nil {
+		return err
+	}
 	if err := r.tls.load(cfg.TLS); err != nil {
 		return err
 	}
-	r.gateway.Bridge.SetRules(rules(cfg))
+	r.gateway.policy.Store(rules)
+	r.gateway.Signer.Set(keys...)
+	r.gateway.openRequestKeys(cfg.Domains)
+	r.gateway.Bridge.SetRules(bridgeRules(cfg))
 	r.gateway.domains.set(cfg.Domains)
 	r.gateway.Directory.Forget()
 	if keys := needStart(r.gateway.Config, cfg); len(keys) > 0 {
@@ -56,7 +67,7 @@ func needStart(old, new *config.Config) []string {
 // takesNoStart says what a running gateway takes over, or never reads.
 func takesNoStart(name string) bool {
 	switch name {
-	case "domains", "postmaster", "seal", "tls":
+	case "domains", "postmaster", "policy", "seal", "tls":
 		return true
 	case "store": // for new accounts, and the command that adds one reads the file itself
 		return true

@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"testing"
 
 	"postern/internal/config"
+	"postern/policy"
 )
 
 // serial is that of the certificate that the gateway shows.
@@ -46,6 +49,9 @@ func TestReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := serial(t, r.Addrs.IMAPS)
+	if serial(t, r.Addrs.Submissions) != after {
+		t.Error("submission shows another TLS certificate")
+	}
 	if after == before {
 		t.Error("the old TLS certificate is shown")
 	}
@@ -86,7 +92,7 @@ func TestReload(t *testing.T) {
 // one that takes a start: whoever adds a key cannot forget to say which.
 func TestNeedStart(t *testing.T) {
 	t.Parallel()
-	reloaded := []string{"domains", "postmaster", "seal", "tls", "store"}
+	reloaded := []string{"domains", "postmaster", "policy", "seal", "tls", "store"}
 	if got := needStart(config.Default(), config.Default()); len(got) > 0 {
 		t.Errorf("nothing differs, but %v", got)
 	}
@@ -137,6 +143,37 @@ func alter(t *testing.T, v reflect.Value) {
 		v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
 	default:
 		t.Fatalf("no other value for a %v", v.Type())
+	}
+}
+
+// The policy is loaded anew. One that does not load leaves everything as it was.
+func TestReloadPolicy(t *testing.T) {
+	t.Parallel()
+	c := newConfig(t)
+	g, r, _ := serve(t, c)
+	decide := func() string { return g.Policy().Decide(policy.Facts{Recipient: "bob@there.test"}).Rule }
+	if rule := decide(); rule != policy.OpportunisticRule {
+		t.Errorf("without a file %q decides", rule)
+	}
+	next := clone(c)
+	next.Policy.File = filepath.Join(t.TempDir(), "policy.toml")
+	const rule = "[[rule]]\nname = \"%s\"\nwhen = '%s'\nfloor = \"sealed\"\n"
+	write(t, next.Policy.File, fmt.Sprintf(rule, "first", "true"))
+	if err := r.Reload(next); err != nil || decide() != "first" {
+		t.Errorf("%v, %q decides", err, decide())
+	}
+	write(t, next.Policy.File, fmt.Sprintf(rule, "second", "tru"))
+	last := clone(next)
+	last.Domains = []string{"here.test", "new.test"}
+	if err := r.Reload(last); err == nil || !strings.Contains(err.Error(), "policy.toml:3: ") || decide() != "first" {
+		t.Errorf("a broken file: %v, %q decides", err, decide())
+	}
+	if err := send(r, "", "postmaster@new.test", hello); err == nil {
+		t.Error("a broken policy let the rest through")
+	}
+	write(t, next.Policy.File, fmt.Sprintf(rule, "second", "true"))
+	if err := r.Reload(last); err != nil || decide() != "second" {
+		t.Errorf("%v, %q decides", err, decide())
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"postern/imapd"
 	"postern/internal/auth"
 	"postern/internal/config"
+	"postern/internal/mail"
 	"postern/internal/telemetry"
 	"postern/smtpd"
 )
@@ -30,7 +31,7 @@ const grace = 7 * time.Second
 // Addrs are the addresses that a running gateway listens on; nil where a front end is
 // switched off.
 type Addrs struct {
-	MX, IMAP, IMAPS, HTTPS, HKP, HTTP net.Addr
+	MX, Submission, Submissions, IMAP, IMAPS, HTTPS, HKP, HTTP net.Addr
 }
 
 // Running is a gateway that serves.
@@ -107,6 +108,7 @@ func (g *Gateway) Start(ctx context.Context) (*Running, error) {
 		err = r.tls.load(g.Config.TLS)
 	}
 	if err == nil {
+		g.openRequestKeys(g.Config.Domains)
 		err = r.listen(serving)
 	}
 	if err != nil {
@@ -119,11 +121,15 @@ func (g *Gateway) Start(ctx context.Context) (*Running, error) {
 	if g.Config.HTTPS.Publish && g.Config.HTTPS.Listen+g.Config.HTTPS.ListenHKP != "" {
 		r.run("publication", func() error { g.Publication.Run(serving); return nil })
 	}
+	if g.Queue != nil {
+		r.run("queue", func() error { return g.Queue.Run(serving) })
+	}
 	r.run("tidy", func() error { g.tidy(serving); return nil })
 	r.run("directory", func() error { g.Directory.Run(serving); return nil })
 	if g.Autocrypt != nil {
 		r.run("autocrypt", func() error { g.Autocrypt.Run(serving); return nil })
 	}
+	r.run("enrolment", func() error { g.Enrolment.Run(serving); return nil })
 	r.run("changes", func() error { g.tellChanges(serving); return nil })
 	r.run("expiry", func() error { g.warnOwners(serving); return nil })
 	g.Log.Info("serving", telemetry.KeyDomain, g.Config.Hostname)
@@ -159,9 +165,12 @@ type endpoint struct {
 func (r *Running) listen(ctx context.Context) error {
 	c := r.gateway.Config
 	r.users = r.authenticator()
-	mx, imap := r.mx(), r.imap()
+	door := r.gateway.door()
+	mx, submission, imap := smtpd.New(r.smtpOptions(door)), r.submission(door), r.imap()
 	ends := []*endpoint{
 		{key: "smtp.listen", addr: c.SMTP.Listen, at: &r.Addrs.MX, serve: mx.Serve},
+		{key: "submission.listen", addr: c.Submission.Listen, at: &r.Addrs.Submission, serve: submission.Serve},
+		{key: "submission.listen_tls", addr: c.Submission.ListenTLS, at: &r.Addrs.Submissions, serve: submission.ServeTLS},
 		{key: "imap.listen", addr: c.IMAP.Listen, at: &r.Addrs.IMAP, serve: imap.Serve},
 		{key: "imap.listen_tls", addr: c.IMAP.ListenTLS, at: &r.Addrs.IMAPS, serve: imap.ServeTLS},
 		{key: "https.listen", addr: c.HTTPS.Listen, at: &r.Addrs.HTTPS, serve: r.serveHTTPS},
@@ -210,11 +219,23 @@ func (r *Running) run(name string, part func() error) {
 	})
 }
 
-// mx makes the SMTP front end.
-func (r *Running) mx() *smtpd.Server {
+// submission makes the SMTP front end for our users. What they may send is counted by
+// account and not by IP address.
+func (r *Running) submission(door mail.Acceptor) *smtpd.Server {
+	c := r.gateway.Config.Submission
+	o := r.smtpOptions(door)
+	o.Limits.MessageRate = -1
+	return smtpd.NewSubmission(o, smtpd.Submission{
+		Auth: r.users, AllowClearLogin: c.AllowClearLogin,
+		MessagesPerHour: c.MessagesPerHour, RecipientsPerHour: c.RecipientsPerHour,
+	})
+}
+
+// smtpOptions are those of the SMTP front ends for other servers and for our users.
+func (r *Running) smtpOptions(door mail.Acceptor) smtpd.Options {
 	g, c := r.gateway, r.gateway.Config
-	return smtpd.New(smtpd.Options{
-		Acceptor: g.Bridge, Hostname: c.Hostname, PostmasterDomain: c.Domains[0],
+	return smtpd.Options{
+		Acceptor: door, Hostname: c.Hostname, PostmasterDomain: c.Domains[0],
 		TLS: r.tls.config(), MaxSize: int64(c.SMTP.MaxMessageSize),
 		Limits: smtpd.Limits{
 			Connections: c.SMTP.MaxConnections, ConnectionsPerIP: c.SMTP.MaxConnectionsPerIP,
@@ -223,7 +244,7 @@ func (r *Running) mx() *smtpd.Server {
 		},
 		Grace: grace, Cluster: g.Cluster,
 		Metrics: g.Metrics, Log: g.Log, NewID: g.NewID, Now: g.now,
-	})
+	}
 }
 
 // authenticator says who logs in.

@@ -67,11 +67,11 @@ func TestStartServesAndStops(t *testing.T) {
 			t.Errorf("no metric %s", name)
 		}
 	}
-	for _, key := range []string{"smtp.listen", "imap.listen", "imap.listen_tls", "https.listen", "http.listen"} {
+	for _, key := range []string{"smtp.listen", "submission.listen", "submission.listen_tls", "imap.listen", "imap.listen_tls", "https.listen", "http.listen"} {
 		log.wait(t, "listener="+key)
 	}
 
-	addrs := []net.Addr{r.Addrs.MX, r.Addrs.IMAP, r.Addrs.IMAPS, r.Addrs.HTTPS, r.Addrs.HTTP}
+	addrs := []net.Addr{r.Addrs.MX, r.Addrs.Submission, r.Addrs.Submissions, r.Addrs.IMAP, r.Addrs.IMAPS, r.Addrs.HTTPS, r.Addrs.HTTP}
 	if err := r.Stop(); err != nil {
 		t.Error(err)
 	}
@@ -93,7 +93,11 @@ func TestStartServesOnlyWhatIsConfigured(t *testing.T) {
 	t.Parallel()
 	c := newConfig(t)
 	c.IMAP.Listen, c.IMAP.ListenTLS, c.HTTPS.Listen, c.HTTP.Listen = "", "", "", ""
+	c.Submission.Listen, c.Submission.ListenTLS = "", ""
 	_, r, _ := serve(t, c)
+	if r.Addrs.Submission != nil || r.Addrs.Submissions != nil {
+		t.Errorf("%+v", r.Addrs)
+	}
 	if r.Addrs.MX == nil || r.Addrs.IMAP != nil || r.Addrs.IMAPS != nil || r.Addrs.HTTPS != nil || r.Addrs.HTTP != nil {
 		t.Errorf("%+v", r.Addrs)
 	}
@@ -159,11 +163,13 @@ func TestStartFails(t *testing.T) {
 	}
 	defer taken.Close()
 	for key, set := range map[string]func(*config.Config, string){
-		"smtp.listen":     func(c *config.Config, addr string) { c.SMTP.Listen = addr },
-		"imap.listen":     func(c *config.Config, addr string) { c.IMAP.Listen = addr },
-		"imap.listen_tls": func(c *config.Config, addr string) { c.IMAP.ListenTLS = addr },
-		"https.listen":    func(c *config.Config, addr string) { c.HTTPS.Listen = addr },
-		"http.listen":     func(c *config.Config, addr string) { c.HTTP.Listen = addr },
+		"smtp.listen":           func(c *config.Config, addr string) { c.SMTP.Listen = addr },
+		"submission.listen":     func(c *config.Config, addr string) { c.Submission.Listen = addr },
+		"submission.listen_tls": func(c *config.Config, addr string) { c.Submission.ListenTLS = addr },
+		"imap.listen":           func(c *config.Config, addr string) { c.IMAP.Listen = addr },
+		"imap.listen_tls":       func(c *config.Config, addr string) { c.IMAP.ListenTLS = addr },
+		"https.listen":          func(c *config.Config, addr string) { c.HTTPS.Listen = addr },
+		"http.listen":           func(c *config.Config, addr string) { c.HTTP.Listen = addr },
 	} {
 		c := newConfig(t)
 		set(c, taken.Addr().String())
@@ -262,13 +268,13 @@ func TestStopFinishesWhatIsInHand(t *testing.T) {
 func TestStopDoesNotWaitForIdleClients(t *testing.T) {
 	t.Parallel()
 	_, r, _ := serve(t, newConfig(t))
-	for _, a := range []net.Addr{r.Addrs.MX, r.Addrs.IMAP, r.Addrs.IMAPS, r.Addrs.HTTP} {
+	for _, a := range []net.Addr{r.Addrs.MX, r.Addrs.Submission, r.Addrs.Submissions, r.Addrs.IMAP, r.Addrs.IMAPS, r.Addrs.HTTP} {
 		conn, err := net.Dial("tcp", a.String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		if a == r.Addrs.MX || a == r.Addrs.IMAP { // those that greet
+		if a == r.Addrs.MX || a == r.Addrs.Submission || a == r.Addrs.IMAP { // those that greet
 			if _, err := bufio.NewReader(conn).ReadString('\n'); err != nil {
 				t.Fatal(err)
 			}

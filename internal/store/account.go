@@ -146,6 +146,7 @@ func (s *Store) RemoveAccount(ctx context.Context, id ID) error {
 		}
 		for _, query := range []string{
 			`DELETE FROM credentials WHERE account = $1`,
+			`DELETE FROM exchanges WHERE account = $1`,
 			`UPDATE mailboxes SET removed = 1 WHERE account = $1`,
 		} {
 			if _, err := t.exec(query, id); err != nil {

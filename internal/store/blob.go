@@ -63,6 +63,11 @@ func (t *tx) deleteMessage(id, blob ID) error {
 	if err := t.must(`DELETE FROM messages WHERE id = $1`, id); err != nil { // octets go with it
 		return err
 	}
+	return t.dropBlob(blob)
+}
+
+// dropBlob takes away one reference to a blob, if there is one.
+func (t *tx) dropBlob(blob ID) error {
 	if blob == 0 {
 		return nil
 	}
@@ -76,7 +81,7 @@ func (t *tx) deleteMessage(id, blob ID) error {
 // blobPage is how many blobs Blobs reads at a time.
 const blobPage = 500
 
-// Blobs calls each for every blob that a message or a held copy needs. It sees
+// Blobs calls each for every blob that a message, a held copy or an outgoing one needs. It sees
 // no one moment: a blob that comes or goes meanwhile may be left out. each may
 // use the store.
 func (s *Store) Blobs(ctx context.Context, each func(Blob) error) error {

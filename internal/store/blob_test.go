@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postern/internal/mail"
 )
 
 func testBlobs(t *testing.T, s *Store) {
@@ -57,6 +59,7 @@ func testCheck(t *testing.T, s *Store) {
 	deliver(t, s, b)
 	_, err := s.Commit(ctx, Batch{Hold: []Held{{ID: s.NewID(), Account: a.ID, Message: message(s, a), Protection: held()}}})
 	noError(t, err)
+	enqueue(t, s, a, mail.Sealed, "example.com")
 	_, err = s.SetFlags(ctx, id, []Range{{1, 1}}, FlagsAdd, Seen|Deleted, nil, 0)
 	noError(t, err)
 	_, err = s.Expunge(ctx, id, nil)
@@ -83,6 +86,18 @@ func testCheck(t *testing.T, s *Store) {
 		{"entry of another account", `UPDATE messages SET account = account + 1`, `UPDATE messages SET account = account - 1`},
 		{"held copy of another account", `UPDATE messages SET account = account + 1`, `UPDATE messages SET account = account - 1`},
 		{"blob references", `UPDATE blobs SET refs = refs + 1`, `UPDATE blobs SET refs = refs - 1`},
+		{"outgoing without its blob", `UPDATE outgoing SET blob = blob + 1`, `UPDATE outgoing SET blob = blob - 1`},
+		{"outgoing without octets", `INSERT INTO outgoing (id, account, source, sender, level, size, locked, body, utf8,
+			require_tls, env_id, ret, created, rcpts, blob) VALUES (1, 1, '', '', 6, 0, 0, '', 0, 0, '', '', 0, 0, 0)`,
+			`DELETE FROM outgoing WHERE id = 1`},
+		{"outgoing recipients", `UPDATE outgoing SET rcpts = rcpts + 1`, `UPDATE outgoing SET rcpts = rcpts - 1`},
+		{"recipient held apart from its copy", `UPDATE outgoing SET level = 5`, `UPDATE outgoing SET level = 6`},
+		{"recipient due within its lease", `UPDATE outgoing_rcpts SET lease = due + 1`, `UPDATE outgoing_rcpts SET lease = 0`},
+		{"recipient on hold and due", `UPDATE outgoing_rcpts SET verdict = 1`, `UPDATE outgoing_rcpts SET verdict = 0`},
+		{"lane rcpts", `UPDATE outgoing_lanes SET rcpts = rcpts + 1`, `UPDATE outgoing_lanes SET rcpts = rcpts - 1`},
+		{"lane on_hold", `UPDATE outgoing_lanes SET on_hold = 1`, `UPDATE outgoing_lanes SET on_hold = 0`},
+		{"lane due", `UPDATE outgoing_lanes SET due = due - 1`, `UPDATE outgoing_lanes SET due = due + 1`},
+		{"recipient without a lane", `UPDATE outgoing_lanes SET domain = 'x'`, `UPDATE outgoing_lanes SET domain = 'example.com'`},
 		{"account used", `UPDATE accounts SET used = used + 1`, `UPDATE accounts SET used = used - 1`},
 		{"account without INBOX", `UPDATE mailboxes SET name = 'x'`, `UPDATE mailboxes SET name = 'INBOX'`},
 	} {

@@ -20,15 +20,33 @@ type Body struct {
 // tail (Message, or Messages with WantBody). The message may be used again, or
 // change, while the body is open: only its slices must stay.
 func (m *Message) Open(ctx context.Context, blobs BlobOpener) (*Body, error) {
-	b := &Body{head: m.Head, tail: m.Tail}
-	if m.Blob.Ref == "" {
-		return b, nil
-	}
-	r, err := blobs.Open(ctx, m.Blob.Ref)
+	b, err := openBody(ctx, blobs, m.Head, m.Blob, m.Tail)
 	if err != nil {
 		return nil, fmt.Errorf("open blob of message %v: %w", m.ID, err)
 	}
-	b.blob, b.blobSize = r, m.Blob.Size
+	return b, nil
+}
+
+// Open opens what is stored of a copy, as that of a message: what is Locked is still
+// encrypted.
+func (o *Outgoing) Open(ctx context.Context, blobs BlobOpener) (*Body, error) {
+	b, err := openBody(ctx, blobs, o.Head, o.Blob, o.Tail)
+	if err != nil {
+		return nil, fmt.Errorf("open blob of outgoing copy %v: %w", o.ID, err)
+	}
+	return b, nil
+}
+
+func openBody(ctx context.Context, blobs BlobOpener, head []byte, blob Blob, tail []byte) (*Body, error) {
+	b := &Body{head: head, tail: tail}
+	if blob.Ref == "" {
+		return b, nil
+	}
+	r, err := blobs.Open(ctx, blob.Ref)
+	if err != nil {
+		return nil, err
+	}
+	b.blob, b.blobSize = r, blob.Size
 	return b, nil
 }
 

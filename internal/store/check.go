@@ -90,6 +90,14 @@ func mailboxCheck(column, aggregate, differ string) check {
 		WHERE m.removed = 0 AND m.` + column + ` ` + differ + ` COALESCE(e.n, 0)`}
 }
 
+// laneCheck compares a column of lanes with an aggregate over recipients, here n. A
+// lane has no id to name it by.
+func laneCheck(column, aggregate, expected string) check {
+	return check{"lane " + column, `SELECT l.held, l.` + column + `, COALESCE(r.n, 0) FROM outgoing_lanes l
+		LEFT JOIN (SELECT domain, held, ` + aggregate + ` AS n FROM outgoing_rcpts GROUP BY domain, held) r
+		ON r.domain = l.domain AND r.held = l.held WHERE r.n IS NULL OR l.` + column + ` <> ` + expected}
+}
+
 var checks = [...]check{
 	mailboxCheck("messages", "COUNT(*)", "<>"),
 	mailboxCheck("unseen", "SUM(CASE WHEN (flags & 1) = 0 THEN 1 ELSE 0 END)", "<>"),
@@ -122,9 +130,27 @@ var checks = [...]check{
 		LEFT JOIN blobs b ON b.id = m.blob WHERE m.blob <> 0 AND b.id IS NULL`},
 	{"message of no account", `SELECT m.id, m.account, 0 FROM messages m
 		LEFT JOIN accounts a ON a.id = m.account WHERE a.id IS NULL`},
-	{"blob references", `SELECT b.id, b.refs, COALESCE(m.n, 0) FROM blobs b
+	{"blob references", `SELECT b.id, b.refs, COALESCE(m.n, 0) + COALESCE(o.n, 0) FROM blobs b
 		LEFT JOIN (SELECT blob, COUNT(*) AS n FROM messages GROUP BY blob) m ON m.blob = b.id
-		WHERE b.refs <> COALESCE(m.n, 0)`},
+		LEFT JOIN (SELECT blob, COUNT(*) AS n FROM outgoing GROUP BY blob) o ON o.blob = b.id
+		WHERE b.refs <> COALESCE(m.n, 0) + COALESCE(o.n, 0)`},
+	{"outgoing without its blob", `SELECT o.id, o.blob, 0 FROM outgoing o
+		LEFT JOIN blobs b ON b.id = o.blob WHERE o.blob <> 0 AND b.id IS NULL`},
+	{"outgoing without octets", `SELECT o.id, 1, 0 FROM outgoing o
+		LEFT JOIN outgoing_octets x ON x.copy = o.id WHERE x.copy IS NULL`},
+	{"outgoing recipients", `SELECT o.id, o.rcpts, COALESCE(r.n, 0) FROM outgoing o
+		LEFT JOIN (SELECT copy, COUNT(*) AS n FROM outgoing_rcpts GROUP BY copy) r ON r.copy = o.id
+		WHERE o.rcpts <> COALESCE(r.n, 0)`},
+	{"recipient held apart from its copy", `SELECT r.id, r.held, o.level FROM outgoing_rcpts r
+		JOIN outgoing o ON o.id = r.copy WHERE r.held <> (CASE WHEN o.level = 5 THEN 1 ELSE 0 END)`},
+	{"recipient due within its lease", `SELECT id, due, lease FROM outgoing_rcpts WHERE due < lease`},
+	{"recipient on hold and due", `SELECT id, due, 0 FROM outgoing_rcpts
+		WHERE on_hold + verdict > 0 AND due < 9223372036854775807`},
+	laneCheck("rcpts", "COUNT(*)", "r.n"),
+	laneCheck("on_hold", "SUM(on_hold)", "r.n"),
+	laneCheck("due", "MIN(due)", "(CASE WHEN l.backoff > r.n THEN l.backoff ELSE r.n END)"),
+	{"recipient without a lane", `SELECT r.id, 1, 0 FROM outgoing_rcpts r
+		LEFT JOIN outgoing_lanes l ON l.domain = r.domain AND l.held = r.held WHERE l.domain IS NULL`},
 	{"account used", `SELECT a.id, a.used, COALESCE(m.n, 0) FROM accounts a
 		LEFT JOIN (SELECT account, SUM(size) AS n FROM messages GROUP BY account) m ON m.account = a.id
 		WHERE a.removed = 0 AND a.used <> COALESCE(m.n, 0)`},

@@ -28,10 +28,12 @@ func (e *AccountError) Unwrap() error { return e.Err }
 // its account; it is stored, and counted against the quota, once.
 //
 // Errors: ErrUnprotected, for a copy that nobody decided may rest here or whose
-// class claims another protection than it has; ErrOverQuota, within an
+// class claims another protection than it has, or may not leave, or waits to leave
+// unlocked; ErrOverQuota, within an
 // *AccountError (copies that replace held ones are always let in: their mail was
-// accepted; with Overshoot, one batch may cross the quota); ErrNotFound for an account, a mailbox (or one of somebody else) or a
-// held copy to be released; ErrKeyword; ErrInvalid for a message that contradicts
+// accepted; with Overshoot, one batch may cross the quota); ErrNotFound for an account,
+// a mailbox (or one of somebody else), a held copy to be released or a recipient to be
+// replaced; ErrKeyword; ErrInvalid for a message that contradicts
 // itself; ErrDiskFull.
 func (s *Store) Commit(ctx context.Context, b Batch) ([]Placed, error) {
 	p, err := planCommit(b)
@@ -56,6 +58,7 @@ type commitPlan struct {
 	keywords []string // of each delivery, then of each held copy, as stored
 	messages []*newMessage
 	blobs    []*newBlob
+	outgoing []*newBlob // of each outgoing copy; nil: none
 }
 
 // newMessage is a row of messages with the number of places that share it.
@@ -65,11 +68,19 @@ type newMessage struct {
 	blob   *newBlob // nil: none
 }
 
-// newBlob is a blob with the number of the batch's messages that need it.
+// newBlob is a blob with the number of the batch's copies that need it.
 type newBlob struct {
 	Blob
 	id   ID
 	refs int
+}
+
+// row is the blob's id, once it has a row; 0 for none.
+func (b *newBlob) row() ID {
+	if b == nil {
+		return 0
+	}
+	return b.id
 }
 
 // planCommit is the gate of P3, and gathers the rows that copies share.
@@ -99,6 +110,17 @@ func planCommit(b Batch) (*commitPlan, error) {
 		if err := p.add(&index, h.Message, h.Keywords); err != nil {
 			return nil, err
 		}
+	}
+	for i := range b.Outgoing {
+		o := &b.Outgoing[i]
+		if err := checkOutgoing(o); err != nil {
+			return nil, err
+		}
+		blob, err := p.addBlob(&index, o.Blob)
+		if err != nil {
+			return nil, err
+		}
+		p.outgoing = append(p.outgoing, blob)
 	}
 	return p, nil
 }
@@ -143,24 +165,35 @@ func (p *commitPlan) add(index *planIndex, m *Message, keywords []string) error 
 	if m.Blob.Size < 0 || m.Size != int64(len(m.Head))+m.Blob.Size+int64(len(m.Tail)) {
 		return fmt.Errorf("%w: size is not that of head, blob and tail", ErrInvalid)
 	}
-	n := &newMessage{Message: m, copies: 1}
-	if m.Blob.Ref != "" {
-		n.blob = index.blobs[m.Blob.Ref]
-		if n.blob == nil {
-			n.blob = &newBlob{Blob: m.Blob}
-			index.blobs[m.Blob.Ref] = n.blob
-			p.blobs = append(p.blobs, n.blob)
-		}
-		if n.blob.Blob != m.Blob {
-			return fmt.Errorf("%w: two blobs with one ref", ErrInvalid)
-		}
-		n.blob.refs++
-	} else if m.Blob.Size != 0 {
-		return fmt.Errorf("%w: blob without a ref", ErrInvalid)
+	blob, err := p.addBlob(index, m.Blob)
+	if err != nil {
+		return err
 	}
+	n := &newMessage{Message: m, copies: 1, blob: blob}
 	index.messages[m.ID] = n
 	p.messages = append(p.messages, n)
 	return nil
+}
+
+// addBlob counts one more copy that needs a blob, if there is one.
+func (p *commitPlan) addBlob(index *planIndex, b Blob) (*newBlob, error) {
+	if b.Ref == "" {
+		if b.Size != 0 {
+			return nil, fmt.Errorf("%w: blob without a ref", ErrInvalid)
+		}
+		return nil, nil
+	}
+	n := index.blobs[b.Ref]
+	if n == nil {
+		n = &newBlob{Blob: b}
+		index.blobs[b.Ref] = n
+		p.blobs = append(p.blobs, n)
+	}
+	if n.Blob != b {
+		return nil, fmt.Errorf("%w: two blobs with one ref", ErrInvalid)
+	}
+	n.refs++
+	return n, nil
 }
 
 // commit first reads and decides, then writes: until then a failure concerns
@@ -172,6 +205,12 @@ func (t *tx) commit(p *commitPlan) ([]Placed, error) {
 	}
 	released, err := t.findHeld(p.Release)
 	if err != nil {
+		return nil, err
+	}
+	if err := t.findReplaced(p.Replaced); err != nil {
+		return nil, err
+	}
+	if err := t.checkSenders(p.Outgoing); err != nil {
 		return nil, err
 	}
 	if err := t.checkQuota(p, released); err != nil {
@@ -193,6 +232,19 @@ func (t *tx) commit(p *commitPlan) ([]Placed, error) {
 	}
 	if err := t.release(released); err != nil {
 		return nil, err
+	}
+	for i := range p.Outgoing {
+		if err := t.insertOutgoing(&p.Outgoing[i], p.outgoing[i].row()); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := t.dropRcpts(p.Replaced); err != nil {
+		return nil, err
+	}
+	for i := range p.Exchanges {
+		if err := t.insertExchange(&p.Exchanges[i]); err != nil {
+			return nil, err
+		}
 	}
 	return placed, t.insertAudit(p.Audit)
 }
@@ -225,6 +277,9 @@ func (t *tx) destinations(p *commitPlan) ([]*boxState, error) {
 
 // checkQuota refuses what would take an account over its quota.
 func (t *tx) checkQuota(p *commitPlan, released []heldRow) error {
+	if len(p.Replaced) > 0 { // their mail was accepted
+		return nil
+	}
 	added := map[ID]int64{}
 	for _, m := range p.messages {
 		added[m.Account] += m.Size
@@ -268,11 +323,7 @@ func (t *tx) insertMessages(p *commitPlan) error {
 		if err != nil {
 			return &AccountError{m.Account, err}
 		}
-		var blob ID
-		if m.blob != nil {
-			blob = m.blob.id
-		}
-		_, err = t.exec(insertMessage, m.ID, m.Account, string(m.Class), m.Size, m.copies, blob,
+		_, err = t.exec(insertMessage, m.ID, m.Account, string(m.Class), m.Size, m.copies, m.blob.row(),
 			octets(m.Envelope), octets(m.Structure))
 		if errors.Is(err, errConflict) {
 			return fmt.Errorf("message %v: %w", m.ID, ErrExists)

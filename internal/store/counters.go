@@ -148,7 +148,7 @@ func (t *tx) flush() error {
 		}
 		a.dirty = false
 	}
-	return nil
+	return t.flushLanes()
 }
 
 // settle writes the counters and forgets them: what follows reads or changes the
@@ -165,4 +165,5 @@ func (t *tx) forget() {
 	clear(t.boxes)
 	clear(t.inboxes)
 	clear(t.accounts)
+	clear(t.lanes)
 }

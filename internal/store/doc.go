@@ -1,6 +1,6 @@
 // Package store is the database, the truth: accounts and their credentials,
-// certificates, mailboxes, messages and their places, held copies, the record of
-// decisions, and which blobs are needed.
+// certificates, mailboxes, messages and their places, held copies, the queue of
+// copies that leave, the record of decisions, and which blobs are needed.
 //
 // It never holds clear text of a message that is to be sealed: Commit takes only
 // copies whose mail.Protection allows them to rest (P3), and answers only after
@@ -27,5 +27,7 @@
 //	messages in          commit.go held.go audit.go
 //	messages out         view.go message.go body.go
 //	flags, EXPUNGE, COPY flags.go keyword.go expunge.go copy.go
+//	the queue            outgoing.go lane.go claim.go finish.go waiting.go
+//	what was protected   exchange.go
 //	blobs, verification  blob.go check.go
 package store

@@ -21,9 +21,13 @@ import (
 func TestMain(m *testing.M) {
 	if path := os.Getenv(storeChild); path != "" {
 		n, _ := strconv.Atoi(os.Getenv(storeChild + "_COUNT"))
+		work := child
+		if os.Getenv(storeChild+"_QUEUE") != "" {
+			work = queueChild
+		}
 		err := become(os.Getenv(storeChild + "_UID"))
 		if err == nil {
-			err = child(path, n)
+			err = work(path, n)
 		}
 		if err != nil {
 			fmt.Println("!", err)

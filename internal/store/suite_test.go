@@ -45,6 +45,16 @@ func testSuite(t *testing.T, open func(t testing.TB) *Store) {
 		{"Blobs", testBlobs},
 		{"Check", testCheck},
 		{"Race", testRace},
+		{"OutgoingGate", testOutgoingGate},
+		{"OutgoingRefuses", testOutgoingRefuses},
+		{"Claim", testClaim},
+		{"Lanes", testLanes},
+		{"Groups", testGroups},
+		{"Replaced", testReplaced},
+		{"Overdue", testOverdue},
+		{"Operator", testOperator},
+		{"RemovedSender", testRemovedSender},
+		{"QueueProperty", testQueueProperty},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

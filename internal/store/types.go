@@ -233,8 +233,9 @@ type Batch struct {
 	Release    []ID // held copies that Deliveries replace
 	Outgoing   []Outgoing
 	// Replaced are recipients of the queue whose Held copy Deliveries or Outgoing replace.
-	Replaced []ID
-	Audit    []Audit
+	Replaced  []ID
+	Exchanges []Exchange
+	Audit     []Audit
 	// Overshoot lets an account whose quota is not used up yet go over it with this
 	// batch: its recipient was accepted, and must not refuse the others' mail.
 	Overshoot bool

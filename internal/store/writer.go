@@ -269,7 +269,7 @@ func (w *writer) drop() {
 }
 
 // tx is a transaction in the hands of one operation after another. The counters
-// of mailboxes and accounts are read once, changed in memory, and written by
+// of mailboxes, accounts and lanes are read once, changed in memory, and written by
 // flush, once for the whole group.
 type tx struct {
 	*session
@@ -280,6 +280,7 @@ type tx struct {
 	boxes    map[ID]*boxState
 	inboxes  map[ID]*boxState // by account
 	accounts map[ID]*accountState
+	lanes    map[Lane]*laneState
 }
 
 func (t *tx) init(s *Store) {
@@ -287,6 +288,7 @@ func (t *tx) init(s *Store) {
 	t.boxes = map[ID]*boxState{}
 	t.inboxes = map[ID]*boxState{}
 	t.accounts = map[ID]*accountState{}
+	t.lanes = map[Lane]*laneState{}
 }
 
 func (t *tx) begin(c *session) {

@@ -52,6 +52,12 @@ const (
 
 func bridgeClasses() []string { return []string{ClassSealed, ClassEncrypted, ClassHeld, ClassNotice} }
 
+// outgoingLevels are the levels of postern_bridge_outgoing_total, as mail.Level names
+// them.
+func outgoingLevels() []string {
+	return []string{"refused", "deferred", "clear", "tls", "held", "sealed", "end-to-end"}
+}
+
 // Results of postern_auth_attempts_total.
 const (
 	AuthOK        = "ok"

@@ -18,6 +18,7 @@ type Metrics struct {
 	smtpRejections  counters
 
 	bridgeMessages counters
+	bridgeOutgoing counters
 	bridgeSeal     prometheus.Histogram
 	bridgeHeld     prometheus.Gauge
 
@@ -26,6 +27,11 @@ type Metrics struct {
 
 	keydir    keydirMetrics
 	published map[string]counters // by protocol
+
+	deliverResults counters
+	deliverTLS     counters
+
+	queue queueMetrics
 
 	imapConnections prometheus.Gauge
 	imapCommands    counters
@@ -59,6 +65,7 @@ func NewMetrics() *Metrics {
 		smtpRejections:  r.counters("postern_smtpd_rejections_total", "Commands, recipients and messages refused.", "reason", smtpReasons()),
 
 		bridgeMessages: r.counters("postern_bridge_messages_total", "Copies committed, by class.", "class", bridgeClasses()),
+		bridgeOutgoing: r.counters("postern_bridge_outgoing_total", "Recipients elsewhere of submitted mail, by the protection of their copy.", "level", outgoingLevels()),
 		bridgeSeal:     r.seconds("postern_bridge_seal_seconds", "Time to encrypt one copy and write its blob."),
 		bridgeHeld:     r.gauge("postern_bridge_held", "Copies that wait for their owner's certificate."),
 
@@ -67,6 +74,11 @@ func NewMetrics() *Metrics {
 
 		keydir:    r.keydir(),
 		published: r.published(),
+
+		deliverResults: r.counters("postern_deliver_recipients_total", "Recipients tried at next hops, by what became of them.", "result", deliverResults()),
+		deliverTLS:     r.counters("postern_deliver_tls_total", "Recipients delivered to next hops, by the TLS of the connection.", "tls", deliverTLS()),
+
+		queue: r.queue(),
 
 		imapConnections: r.gauge("postern_imapd_connections", "IMAP connections that are open."),
 		imapCommands:    r.counters("postern_imapd_commands_total", "IMAP commands.", "command", imapCommands()),
@@ -119,6 +131,16 @@ func (m *Metrics) SMTPRejection(reason string) {
 func (m *Metrics) BridgeMessage(class string) {
 	if m != nil {
 		m.bridgeMessages.inc(class)
+	}
+}
+
+// BridgeOutgoing counts n recipients of submitted mail elsewhere by the level of what they
+// get, as mail.Level names it.
+func (m *Metrics) BridgeOutgoing(level string, n int) {
+	if m != nil {
+		if c, ok := m.bridgeOutgoing[level]; ok {
+			c.Add(float64(n))
+		}
 	}
 }
 

@@ -50,6 +50,7 @@ func TestMetricsCount(t *testing.T) {
 		{func() { m.SMTPMessage(Accepted) }, "postern_smtpd_messages_total", []string{"result", "accepted"}, 1},
 		{func() { m.SMTPRejection(ReasonRelay) }, "postern_smtpd_rejections_total", []string{"reason", "relay"}, 1},
 		{func() { m.BridgeMessage(ClassSealed) }, "postern_bridge_messages_total", []string{"class", "sealed"}, 1},
+		{func() { m.BridgeOutgoing("end-to-end", 3) }, "postern_bridge_outgoing_total", []string{"level", "end-to-end"}, 3},
 		{func() { m.BridgeSeal(time.Millisecond) }, "postern_bridge_seal_seconds", nil, 1},
 		{func() { m.BridgeHeld(7) }, "postern_bridge_held", nil, 7},
 		{func() { m.MsgauthResult("dkim", "pass") }, "postern_msgauth_results_total", []string{"method", "dkim", "result", "pass"}, 1},
@@ -116,7 +117,7 @@ func TestMetricNames(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	form := regexp.MustCompile(`^postern_(smtpd|bridge|msgauth|imapd|auth|store|blob|cluster|keydir)_[a-z_]+$`)
+	form := regexp.MustCompile(`^postern_(smtpd|bridge|msgauth|imapd|auth|store|blob|cluster|keydir|deliver|queue)_[a-z_]+$`)
 	ours := 0
 	for _, f := range families {
 		name := f.GetName()

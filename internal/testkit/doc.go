@@ -1,5 +1,6 @@
 // Package testkit holds what the tests of several rooms share: a clock that stands
-// still, calls that fail on request, a disk that fills up, free ports, real
+// still, calls that fail on request, a disk that fills up, free ports, a mail server
+// that turns hostile, real
 // programs, and a corpus of messages.
 //
 // Of the corpus, those from enmime and from Python's test suite are other people's

@@ -42,6 +42,7 @@ type Vault struct {
 	keyID      string
 	hold       *pgp.SecretKey
 	master     []byte
+	spool      []byte // from which the keys of locked copies are derived
 }
 
 // Open reads the vault in dir. Errors name the file; they wrap fs.ErrNotExist if
@@ -60,6 +61,7 @@ func Open(dir string) (*Vault, error) {
 	if err := v.readMaster(filepath.Join(dir, masterFile)); err != nil {
 		return nil, err
 	}
+	v.spool = v.Secret("queue spool")
 	return v, nil
 }
 

@@ -192,3 +192,22 @@ func Silence(dns.ResponseWriter, *dns.Msg, string) {}
 func Garbage(w dns.ResponseWriter, m *dns.Msg, _ string) {
 	_, _ = w.Write([]byte{byte(m.Id >> 8), byte(m.Id), 0x80, 0, 0, 9, 0xff, 0xff, 0xff})
 }
+
+// ServeSystem answers from records where the system's resolver asks if its name server is
+// 127.0.0.1: in a network namespace of one's own.
+func ServeSystem(t testing.TB, records ...string) {
+	t.Helper()
+	names := Start(t, records...)
+	for _, network := range []string{"udp", "tcp"} {
+		started, failed := make(chan struct{}), make(chan error, 1)
+		s := &dns.Server{Addr: "127.0.0.1:53", Net: network, NotifyStartedFunc: func() { close(started) }}
+		s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, m *dns.Msg) { names.Answer(w, m, network) })
+		go func() { failed <- s.ListenAndServe() }()
+		select {
+		case <-started:
+		case err := <-failed:
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Shutdown() })
+	}
+}

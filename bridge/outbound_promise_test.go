@@ -1,0 +1,134 @@
+package bridge
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"postern/internal/blob"
+	"postern/internal/mail"
+	"postern/internal/store"
+	"postern/keydir"
+)
+
+// TestP2ClearCopiesWaitLocked: while copies in clear wait, and copies that are not decided
+// on, no octet of the message is on the disk in clear, however large it is; and what lies
+// there opens with the gateway's keys alone.
+func TestP2ClearCopiesWaitLocked(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t, withPolicy(t, "[[rule]]\nname = \"tls\"\nwhen = 'recipient == \"tls@there.test\"'\nfloor = \"tls\"\n"),
+		func(o *Options) { o.SpoolMemory = 256 << 10 })
+	o.source.set("eve@there.test", true)
+	big := letter("", "x@y") + strings.Repeat("the canary sings, and a secret subject it has\r\n", 30_000)
+	for _, data := range []string{letter("", "x@y"), big} {
+		o.mustSubmit(data, "clear@there.test", "tls@there.test", "eve@there.test")
+	}
+	o.noCanary()
+	all := o.queued()
+	if len(all) != 6 {
+		t.Fatalf("%d copies", len(all))
+	}
+	other := newFixture(t)
+	for _, w := range all {
+		if !w.Locked || len(w.Head) != 0 || !bytes.Contains(w.raw, []byte("the canary sings")) {
+			t.Errorf("%v: locked %v", w.Level, w.Locked)
+		}
+		options := o.Options
+		options.Vault = other.Vault
+		if r, err := New(options).OpenOutgoing(t.Context(), w.Outgoing); err == nil {
+			if b, err := io.ReadAll(r); err == nil || len(b) > 0 {
+				t.Errorf("%v: opened with another gateway's keys", w.Level)
+			}
+			r.Close()
+		}
+	}
+	o.noCanary()
+}
+
+// TestP3QueueTakesWhatProtectMade: the store refuses what nobody decided, what was decided
+// to stay, and what is weaker than sealed and not locked.
+func TestP3QueueTakesWhatProtectMade(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t)
+	o.mustSubmit(letter("", "x@y"), "bob@there.test")
+	w := o.one()
+	clear := mail.Protect(mail.Order{Floor: mail.Clear, NoCertificate: mail.Clear}, mail.ContentClear, mail.None)
+	for name, change := range map[string]func(*store.Outgoing){
+		"decided by nobody": func(c *store.Outgoing) { c.Protection = mail.Protection{} },
+		"refused":           func(c *store.Outgoing) { c.Protection = mail.Protect(mail.Order{}, mail.ContentClear, mail.None) },
+		"not locked":        func(c *store.Outgoing) { c.Protection, c.Locked = clear, false },
+		"claims to be more": func(c *store.Outgoing) { c.Protection, c.Level = clear, mail.Sealed },
+		"a notice": func(c *store.Outgoing) {
+			c.Protection = mail.Protect(mail.Order{Floor: mail.Clear}, mail.ContentNotice, mail.None)
+		},
+		"held, and unlocked": func(c *store.Outgoing) {
+			c.Protection, c.Level, c.Locked = mail.Protect(mail.Inbound(), mail.ContentClear, mail.None), mail.Held, false
+		},
+	} {
+		c := *w.Outgoing
+		c.ID, c.Rcpts = o.Store.NewID(), []store.OutgoingRcpt{{ID: o.Store.NewID(), Address: "bob@there.test", Domain: "there.test"}}
+		change(&c)
+		if _, err := o.Store.Commit(t.Context(), store.Batch{Outgoing: []store.Outgoing{c}}); !errors.Is(err, store.ErrUnprotected) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestP3OutboundFailClosed fails each thing that a submission depends on, in turn: nothing
+// waits to leave after it, and nothing is on the disk in clear.
+func TestP3OutboundFailClosed(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	for name, test := range map[string]struct {
+		change func(*Options)
+		code   int
+	}{
+		"directory cannot read": {func(o *Options) {
+			o.Directory = keydir.New(keydir.Options{Store: brokenCertificates{o.Store}, Hosted: func(string) bool { return false },
+				Sources: o.Directory.Sources})
+		}, 451},
+		"blob cannot begin":      {func(o *Options) { o.Blobs = brokenBlobs{Store: o.Blobs, create: broken} }, -1},
+		"blob cannot be written": {func(o *Options) { o.Blobs = brokenBlobs{Store: o.Blobs, write: broken} }, -1},
+		"blob not durable":       {func(o *Options) { o.Blobs = brokenBlobs{Store: o.Blobs, commit: broken} }, -1},
+		"disk full":              {func(o *Options) { o.Blobs = brokenBlobs{Store: o.Blobs, commit: blob.ErrFull} }, 452},
+	} {
+		for _, to := range []string{"bob@there.test", "dave@there.test"} {
+			o := newOutbound(t, test.change)
+			o.correspondent("bob@there.test")
+			if test.code == 451 && to == "bob@there.test" {
+				o.source.set(to, true)
+			} else if test.code == 451 {
+				continue
+			}
+			if _, err := o.submit(letter("", "x@y"), to); codeOf(err) != test.code {
+				t.Errorf("%s, %s: %v", name, to, err)
+			}
+			if n := len(o.queued()); n != 0 {
+				t.Errorf("%s, %s: %d copies", name, to, n)
+			}
+			o.noCanary()
+		}
+	}
+}
+
+// TestP6BodiesArePreserved: what was sealed, or locked, opens to the octets that were
+// submitted, of any size and content.
+func TestP6BodiesArePreserved(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t, func(o *Options) { o.SpoolMemory = 256 << 10 })
+	o.correspondent("bob@there.test")
+	for _, body := range []string{"", "x", "no newline", "--z--\r\nFrom x\r\n.\r\n", strings.Repeat("\xFF\x00 octets \r\n", 200_000)} {
+		o.mustSubmit("From: alice@here.test\r\n\r\n"+body, "bob@there.test", "dave@there.test")
+		found := 0
+		for _, w := range o.queued() {
+			if strings.HasSuffix(string(w.raw), "\r\n\r\n"+body) || w.Level == mail.Sealed && strings.HasSuffix(o.decrypt("bob@there.test", w.raw), "\r\n\r\n"+body) {
+				found++
+			}
+		}
+		if found < 2 {
+			t.Errorf("a body of %d octets was not found in the two copies", len(body))
+		}
+	}
+}

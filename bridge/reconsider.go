@@ -1,0 +1,132 @@
+package bridge
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"postern/internal/mail"
+	"postern/internal/message"
+	"postern/internal/store"
+)
+
+// heldFacts are what deciding anew needs of a copy that is held for a recipient
+// elsewhere. They are kept beside it, as JSON.
+type heldFacts struct {
+	Order  mail.Order `json:"order"`
+	Wish   string     `json:"wish,omitempty"`
+	UTF8   bool       `json:"utf8,omitempty"`
+	Trace  []byte     `json:"trace"`
+	Gossip []byte     `json:"gossip,omitempty"`
+}
+
+// OpenOutgoing opens the octets of a copy as it leaves; what is locked is unlocked while
+// it is read, and a chunk that was changed is an error.
+func (b *Bridge) OpenOutgoing(ctx context.Context, o *store.Outgoing) (io.ReadCloser, error) {
+	body, err := o.Open(ctx, b.Blobs)
+	if err != nil {
+		return nil, err
+	}
+	if !o.Locked {
+		return body, nil
+	}
+	plain, err := b.Vault.Unlock(body)
+	if err != nil {
+		return nil, errors.Join(err, body.Close())
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{plain, body}, nil
+}
+
+// Reconsider decides anew on a copy that is held for a recipient elsewhere, by the order
+// that it had, and puts what leaves in its place. An error means that it stays as it is:
+// a *mail.Error of 4xx if it is still not known, of 5xx if it is known by now that it
+// cannot leave.
+func (b *Bridge) Reconsider(ctx context.Context, o *store.Outgoing, r store.OutgoingRcpt) error {
+	var f heldFacts
+	if err := json.Unmarshal(o.Facts, &f); err != nil {
+		return fmt.Errorf("read facts: %w", err)
+	}
+	address, err := mail.ParseAddress(r.Address)
+	if err != nil {
+		return fmt.Errorf("recipient: %w", err)
+	}
+	to := recipient{
+		rcpt:  mail.Rcpt{Address: address, Notify: r.Notify, Original: r.Original},
+		order: f.Order, wish: f.Wish, elsewhere: true,
+	}
+	to.answer, to.certificates = b.trusted(b.Directory.Lookup(ctx, address), f.Order.MinTrust)
+	c := plan(mail.ContentClear, []recipient{to})[0]
+	switch {
+	case c.level == mail.Held, c.level == mail.Deferred:
+		return mail.Refuse(450, "4.7.5", "it is still not known whether it can be encrypted: "+to.answer.Reason)
+	case !c.protection.MayLeave():
+		return mail.Refuse(550, "5.7.5", "not sent: "+to.refusal())
+	}
+	batch, err := b.replacement(ctx, o, r, f, to, c)
+	if err != nil {
+		return err
+	}
+	if _, err := b.Store.Commit(ctx, batch.rows); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	b.wakeQueue(batch)
+	b.Metrics.BridgeOutgoing(c.level.String(), 1)
+	return nil
+}
+
+// replacement makes the copy that leaves of one that was held.
+func (b *Bridge) replacement(ctx context.Context, o *store.Outgoing, r store.OutgoingRcpt, f heldFacts, to recipient, c mailCopy) (*batch, error) {
+	m, err := b.openForLeaving(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	d := &departure{
+		Bridge: b, account: o.Account, source: o.Source, from: o.From, envID: o.EnvID, ret: o.Return,
+		requireTLS: o.RequireTLS, utf8: f.UTF8, trace: f.Trace, gossip: f.Gossip,
+	}
+	leaves, err := d.copy(ctx, m, []recipient{to}, c)
+	if err != nil {
+		return nil, err
+	}
+	leaves.Created = o.Created
+	rows := store.Batch{
+		Outgoing: []store.Outgoing{*leaves},
+		Replaced: []store.ID{r.ID},
+		Audit: []store.Audit{{
+			Time: b.Now(), Kind: "send", Subject: o.Source,
+			Detail: fmt.Sprintf("%v to %s, after it was held; %s", c.level, r.Address, to.evidence()),
+		}},
+	}
+	if id := m.messageID(); id != "" {
+		rows.Exchanges = []store.Exchange{{Account: o.Account, MessageID: id, Level: c.level}}
+	}
+	return &batch{rows: rows}, nil
+}
+
+// openForLeaving reads a held copy into a spool.
+func (b *Bridge) openForLeaving(ctx context.Context, o *store.Outgoing) (*arrival, error) {
+	r, err := b.OpenOutgoing(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	m, err := b.receive(r)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := m.Prefix(m.bodyStart)
+	if err == nil {
+		m.header, _, err = message.ParseHeader(raw)
+	}
+	if err != nil {
+		m.Close()
+		return nil, fmt.Errorf("parse held copy: %w", err)
+	}
+	return m, nil
+}

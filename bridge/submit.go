@@ -1,0 +1,205 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"postern/internal/mail"
+	"postern/internal/message"
+	"postern/internal/store"
+	"postern/policy"
+)
+
+// submission is what a transaction has besides if an account that logged in sends the
+// message (RFC 6409).
+type submission struct {
+	account store.Account
+	// sender is the reverse-path, without the sender's wish.
+	sender mail.Address
+	// author is the first address in From, without the sender's wish.
+	author mail.Address
+	// wish is what the sender's own words ask for, see policy.Facts.
+	wish    string
+	lookups *lookups
+	// elsewhere are the recipients that are not ours, as indexes into transaction.to.
+	elsewhere map[string]int
+}
+
+// submit starts a submission: the account must exist and may use the reverse-path.
+func (b *Bridge) submit(ctx context.Context, source mail.Source) (*submission, error) {
+	account, err := b.Store.AccountByAddress(ctx, source.Account.Key())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, mail.Refuse(550, "5.7.1", "the account that logged in does not exist any more").Because(err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up account: %w", err)
+	}
+	s := &submission{account: account, sender: source.From, elsewhere: make(map[string]int)}
+	if !source.From.IsNull() { // a report, such as a disposition notification
+		plain, wish, ok := s.owns(source.From)
+		if !ok {
+			return nil, s.notYours("the reverse-path")
+		}
+		s.sender, s.wish = plain, wish
+	}
+	s.lookups = b.newLookups(ctx)
+	return s, nil
+}
+
+// owns says whether the account may use an address: its own, or a sub-address of it
+// (RFC 5233). Two of these say how the mail is to be protected, and are not shown to
+// anybody: plain is without.
+func (s *submission) owns(a mail.Address) (plain mail.Address, wish string, ok bool) {
+	own := s.account.Address.Key()
+	if a.Key() == own {
+		return a, "", true
+	}
+	base, sub := a.Base()
+	if !sub || base.Key() != own {
+		return a, "", false
+	}
+	switch tag := strings.ToLower(a.Local[len(base.Local)+1:]); tag {
+	case policy.WishRequire, policy.WishClear:
+		return base, tag, true
+	}
+	return a, "", true
+}
+
+// notYours says which addresses the account may use.
+func (s *submission) notYours(where string) *mail.Error {
+	own := s.account.Address
+	return mail.Refuse(550, "5.7.1", where+" must be your own address, "+own.String()+" or "+own.Local+"+anything@"+own.Domain)
+}
+
+// want notes a wish of the sender.
+func (s *submission) want(wish string) error {
+	if wish != "" && s.wish != "" && wish != s.wish {
+		return mail.Refuse(550, "5.7.5", "the message asks to be encrypted and to be sent in clear at the same time: take one of the two out of the sender's address and the subject")
+	}
+	if wish != "" {
+		s.wish = wish
+	}
+	return nil
+}
+
+// addElsewhere adds a recipient that is not ours. What is known of it is looked up while the
+// message comes.
+func (t *transaction) addElsewhere(r mail.Rcpt) {
+	t.asked = append(t.asked, r)
+	key := r.Address.String()
+	at, known := t.submission.elsewhere[key]
+	if !known {
+		at = len(t.to)
+		t.submission.elsewhere[key] = at
+		t.to = append(t.to, recipient{rcpt: r, elsewhere: true, lookup: t.submission.lookups.start(r.Address)})
+	}
+	t.at = append(t.at, at)
+}
+
+// submitted makes of the header section that a client sent the one that leaves: the
+// sender's own words are taken out and noted, what is missing is added, what nobody must
+// see is removed (RFC 6409 8).
+func (t *transaction) submitted(h message.Header) (message.Header, error) {
+	if message.CountReceived(h) > maxReceived {
+		return h, errLoop
+	}
+	h = message.Submitted(h, t.Hostname)
+	h, err := t.authored(h)
+	if err != nil {
+		return h, err
+	}
+	if h, err = t.worded(h); err != nil {
+		return h, err
+	}
+	if !h.Has("Message-ID") {
+		h = h.With(message.NewField("Message-ID", "<"+t.source.ID+"@"+t.Hostname+">"))
+	}
+	if !h.Has("Date") {
+		h = h.With(message.NewField("Date", message.FormatDate(t.source.Time)))
+	}
+	return h, nil
+}
+
+// authored checks that From and Sender are the account's, and takes the sender's wish
+// out of the addresses.
+func (t *transaction) authored(h message.Header) (message.Header, error) {
+	s := t.submission
+	var from []message.Address
+	for _, value := range h.Values("From") {
+		from = append(from, message.Addresses(value)...)
+	}
+	switch n := len(h.Values("From")); {
+	case n == 0 || len(from) == 0:
+		return h, mail.Refuse(550, "5.6.0", "the message has no From address, RFC 5322 3.6.2")
+	case n > 1:
+		return h, mail.Refuse(550, "5.6.0", "the message has more than one From field, RFC 5322 3.6")
+	}
+	for i, a := range from {
+		plain, err := s.mine(a, "From")
+		if err != nil {
+			return h, err
+		}
+		if i == 0 {
+			s.author = plain
+		}
+	}
+	for _, value := range h.Values("Sender") {
+		for _, a := range message.Addresses(value) {
+			if _, err := s.mine(a, "Sender"); err != nil {
+				return h, err
+			}
+		}
+	}
+	return h.Replace(s.withoutWish, "From", "Sender", "Reply-To"), nil
+}
+
+// mine checks one address of a field and notes the wish in it.
+func (s *submission) mine(a message.Address, field string) (mail.Address, error) {
+	parsed, err := mail.ParseAddress(mail.Address{Local: a.Local, Domain: a.Domain}.String())
+	if err != nil {
+		return parsed, mail.Refuse(550, "5.6.0", "an address in the "+field+" field cannot be read").Because(err)
+	}
+	plain, wish, ok := s.owns(parsed)
+	if !ok {
+		return parsed, s.notYours("the " + field + " field")
+	}
+	return plain, s.want(wish)
+}
+
+// withoutWish takes the sender's wish out of the own addresses in a field.
+func (s *submission) withoutWish(f message.Field) message.Field {
+	done := make(map[string]bool) // a field may say the same thousands of times
+	for _, a := range message.Addresses(f.Value()) {
+		written := strings.ToLower(a.Addr())
+		parsed, err := mail.ParseAddress(mail.Address{Local: a.Local, Domain: a.Domain}.String())
+		if err != nil || done[written] {
+			continue
+		}
+		done[written] = true
+		if plain, wish, ok := s.owns(parsed); ok && wish != "" {
+			f = message.WithoutTag(f, plain.Local, wish, a.Domain)
+		}
+	}
+	return f
+}
+
+// worded notes the sender's words in the subject and takes them out.
+func (t *transaction) worded(h message.Header) (message.Header, error) {
+	var failed error
+	h = h.Replace(func(f message.Field) message.Field {
+		wish, cleaned, err := message.SenderWordsField(f)
+		if err == nil {
+			err = t.submission.want(wish)
+		} else {
+			err = mail.Refuse(550, "5.7.5", err.Error())
+		}
+		if err != nil {
+			failed = err
+			return f
+		}
+		return cleaned
+	}, "Subject")
+	return h, failed
+}

@@ -1,0 +1,132 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/internal/config"
+	"postern/internal/server"
+	"postern/internal/vault"
+)
+
+// txtRecord is a TXT record that is to be published.
+type txtRecord struct {
+	what, name, value string
+	// same says whether a record that is found does as well.
+	same func(found string) bool
+	// without says what is amiss while there is none.
+	without string
+}
+
+// line is the record as a line of a zone file, in strings of at most 255 octets (RFC
+// 1035 3.3).
+func (r txtRecord) line() string {
+	var parts []string
+	for value := r.value; value != ""; {
+		n := min(len(value), 255)
+		parts = append(parts, `"`+value[:n]+`"`)
+		value = value[n:]
+	}
+	return r.name + ".\tIN\tTXT\t" + strings.Join(parts, " ")
+}
+
+// lines are records as lines of a zone file.
+func lines(records []txtRecord) (all []string) {
+	for _, r := range records {
+		all = append(all, r.line())
+	}
+	return all
+}
+
+// dkimRecords publish keys.
+func dkimRecords(keys vault.DKIMKeys) (all []txtRecord) {
+	for _, k := range keys {
+		all = append(all, txtRecord{
+			what: "DKIM " + k.Selector + " " + k.Domain, name: k.Name(), value: k.Record(),
+			same:    func(found string) bool { return tagValue(found, "p") == tagValue(k.Record(), "p") },
+			without: "nobody can verify what is signed with this key",
+		})
+	}
+	return all
+}
+
+// transportRecords publish how others are to deliver to a domain, and where they are to
+// report (RFC 8461 3.1, RFC 8460 3).
+func transportRecords(cfg *config.Config, domain string) (all []txtRecord) {
+	if cfg.HTTPS.MTASTS != "none" {
+		_, id := server.MTASTS(cfg)
+		all = append(all, txtRecord{
+			what: "MTA-STS " + domain, name: "_mta-sts." + domain, value: "v=STSv1; id=" + id + ";",
+			same:    func(found string) bool { return tagValue(found, "v") == "STSv1" && tagValue(found, "id") == id },
+			without: "others do not ask for the MTA-STS policy as it is now",
+		})
+	}
+	return append(all, txtRecord{
+		what: "TLS reports " + domain, name: "_smtp._tls." + domain, value: "v=TLSRPTv1; rua=mailto:postmaster@" + domain,
+		same:    func(found string) bool { return tagValue(found, "v") == "TLSRPTv1" && tagValue(found, "rua") != "" },
+		without: "nobody reports when TLS to this server fails",
+	})
+}
+
+// tagValue returns the value of a tag in a record of tags, such as "v=DKIM1; p=...",
+// without white space.
+func tagValue(record, tag string) string {
+	for part := range strings.SplitSeq(record, ";") {
+		name, value, _ := strings.Cut(part, "=")
+		if strings.TrimSpace(name) == tag {
+			return strings.Join(strings.Fields(value), "")
+		}
+	}
+	return ""
+}
+
+// published looks whether a record is in the DNS.
+func published(ctx context.Context, g *server.Gateway, r txtRecord) (bool, error) {
+	found, err := g.Resolver.LookupTXT(ctx, r.name)
+	if err != nil {
+		return false, err
+	}
+	found = slices.DeleteFunc(found, func(s string) bool { return !strings.Contains(s, "=") })
+	return len(found) == 1 && r.same(found[0]), nil // with two, others use neither
+}
+
+// records looks at what is published for our domains.
+func (r *Report) records(ctx context.Context, g *server.Gateway) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	keys, err := vault.LoadDKIM(g.Config.KeysDir)
+	if err != nil {
+		r.add("DKIM", Bad, "%v", err)
+	}
+	for _, d := range g.Config.Domains {
+		active := keys.Of(d).Active()
+		if len(active) == 0 {
+			r.add("DKIM "+d, Warn, "what leaves is not signed: postern dkim rotate %s", d)
+		}
+		if next := keys.Next(d); next != nil {
+			r.add("DKIM "+d, Fine, "the keys %s wait: postern dkim rotate %s --activate", next[0].Generation, d)
+		}
+		for _, txt := range append(dkimRecords(active), transportRecords(g.Config, d)...) {
+			switch there, err := published(ctx, g, txt); {
+			case there:
+				r.add("DNS "+txt.what, Fine, "%s", txt.name)
+			case err != nil:
+				r.add("DNS "+txt.what, Warn, "%s", explainDNS(err, "is not there, and "+txt.without+"; publish: "+txt.line()))
+			default:
+				r.add("DNS "+txt.what, Warn, "is another, and %s; publish: %s", txt.without, txt.line())
+			}
+		}
+	}
+}
+
+// hosts are the records that publish this server, as lines of a zone file.
+func hosts(cfg *config.Config, domain string) []string {
+	all := []string{fmt.Sprintf("openpgpkey.%s.\tIN\tCNAME\t%s.", domain, cfg.Hostname)}
+	if cfg.HTTPS.MTASTS != "none" {
+		all = append(all, fmt.Sprintf("mta-sts.%s.\tIN\tCNAME\t%s.", domain, cfg.Hostname))
+	}
+	return all
+}

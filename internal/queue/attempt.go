@@ -1,0 +1,190 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"postern/internal/deliver"
+	"postern/internal/mail"
+	"postern/internal/store"
+	"postern/internal/telemetry"
+)
+
+// breakOff is how long a carrier may take to return after its context has ended.
+const breakOff = time.Second
+
+// attempt has a group carried to its next hop, or decided anew if it is Held, and says
+// what became of each recipient.
+func (q *Queue) attempt(ctx context.Context, g store.Group) store.Finish {
+	if g.Held {
+		return q.reconsider(ctx, g)
+	}
+	results := q.carry(ctx, g)
+	if ctx.Err() != nil && allRetry(results) { // the end of this process says nothing of the next hop
+		return store.Finish{Outcomes: giveBack(g, q.Now())}
+	}
+	var f store.Finish
+	if unreached(results) {
+		n := g.Failures + 1
+		f.Lanes = []store.LaneOutcome{{Lane: g.Lane, Failures: n, Until: q.Now().Add(jitter(q.Schedule.after(n))), Reason: results[0].Text}}
+	} else if g.Failures > 0 {
+		f.Lanes = []store.LaneOutcome{{Lane: g.Lane}}
+	}
+	var failed, relayed []reported
+	for i, r := range g.Rcpts {
+		result := results[i]
+		o := store.Outcome{Rcpt: r.ID, Claim: g.ID, Attempted: true, Reply: reply(result)}
+		switch result.Status {
+		case deliver.Delivered:
+			o.Done = true
+			q.Metrics.QueueRecipient(telemetry.QueueDelivered)
+			if r.Notify&mail.NotifySuccess != 0 && !result.DSN {
+				relayed = append(relayed, reported{len(f.Outcomes), r, o.Reply})
+			}
+		case deliver.Failed:
+			o.Done = true
+			q.Metrics.QueueRecipient(telemetry.QueueFailed)
+			failed = append(failed, reported{len(f.Outcomes), r, o.Reply})
+		default:
+			o.Due = q.Now()
+			if len(f.Lanes) == 0 || f.Lanes[0].Failures == 0 { // else the domain's back-off holds
+				o.Due = o.Due.Add(jitter(q.Schedule.after(r.Attempts + 1)))
+			}
+			q.Metrics.QueueRecipient(telemetry.QueueDeferred)
+		}
+		f.Outcomes = append(f.Outcomes, o)
+		f.Audit = append(f.Audit, q.audit(g, r, result)...)
+	}
+	q.reportAll(ctx, g, eventFailed, store.Failed, failed, &f)
+	q.reportAll(ctx, g, eventRelayed, store.Relayed, relayed, &f)
+	return f
+}
+
+// audit is the line of the record about a recipient that is done.
+func (q *Queue) audit(g store.Group, r store.QueuedRcpt, result deliver.Result) []store.Audit {
+	if result.Status == deliver.Retry {
+		return nil
+	}
+	return []store.Audit{{
+		Time: q.Now(), Kind: "relay", Subject: g.Copy.Source,
+		Detail: fmt.Sprintf("%v %v to %s at %s, %s: %d %s", result.Status, g.Copy.Level, r.Domain, plain(result.Host), plain(result.TLS),
+			result.Code, plain(result.Enhanced)),
+	}}
+}
+
+// reply is what is kept of a result.
+func reply(r deliver.Result) store.Reply {
+	if !statusCode(r.Enhanced) {
+		r.Enhanced = ""
+	}
+	return store.Reply{Code: r.Code, Enhanced: r.Enhanced, Text: plain(r.Text), Host: plain(r.Host)}
+}
+
+// carry calls the carrier and returns one result for each recipient, whatever it does:
+// one that panics, or does not return when it has to, is Retry.
+func (q *Queue) carry(ctx context.Context, g store.Group) []deliver.Result {
+	done := make(chan []deliver.Result, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				q.Log.Error("delivery", telemetry.KeyPart, "queue", telemetry.KeyID, g.Copy.ID.String(),
+					telemetry.KeyError, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+				done <- nil
+			}
+		}()
+		done <- q.Carrier.Deliver(ctx, q.request(g))
+	}()
+	var results []deliver.Result
+	select {
+	case results = <-done:
+	case <-ctx.Done():
+		select {
+		case results = <-done:
+		case <-time.After(breakOff):
+		}
+	}
+	if len(results) != len(g.Rcpts) {
+		results = make([]deliver.Result, len(g.Rcpts))
+		for i := range results {
+			results[i] = deliver.Result{Code: 451, Enhanced: "4.3.0", Text: "the attempt ended without a result"}
+		}
+	}
+	return results
+}
+
+// request is a group as the carrier knows it.
+func (q *Queue) request(g store.Group) deliver.Request {
+	c := g.Copy
+	r := deliver.Request{
+		Domain: g.Domain, From: c.From, Body: c.Body, UTF8: c.UTF8, EnvID: c.EnvID, Return: c.Return,
+		RequireTLS: c.RequireTLS, VerifiedTLS: c.Level == mail.TLSOnly,
+		Open: func(ctx context.Context) (io.ReadCloser, error) { return q.Open(ctx, c) },
+	}
+	if !c.Locked { // otherwise the stored size is another
+		r.Size = c.Size
+	}
+	for _, rcpt := range g.Rcpts {
+		r.Rcpts = append(r.Rcpts, deliver.Rcpt{Address: rcpt.Address, Notify: rcpt.Notify, Original: rcpt.Original})
+	}
+	return r
+}
+
+func allRetry(results []deliver.Result) bool {
+	for _, r := range results {
+		if r.Status != deliver.Retry {
+			return false
+		}
+	}
+	return true
+}
+
+// unreached reports whether nobody at the domain said anything about this message, so
+// that other messages would fare no better: no host could be found or connected to
+// (RFC 3463 X.4.X in the carrier's own words), or a host takes no mail now (421, RFC 5321
+// 3.8). X.4.7, an attempt that took too long, may be this message's fault.
+func unreached(results []deliver.Result) bool {
+	for _, r := range results {
+		network := r.Host == "" && strings.HasPrefix(r.Enhanced, "4.4.") && r.Enhanced != "4.4.7"
+		if r.Status != deliver.Retry || !network && r.Code != 421 {
+			return false
+		}
+	}
+	return true
+}
+
+// reconsider has each recipient of a Held copy decided anew. Those that were are gone
+// from the queue.
+func (q *Queue) reconsider(ctx context.Context, g store.Group) store.Finish {
+	var f store.Finish
+	for _, r := range g.Rcpts {
+		err := q.decide(ctx, g, r)
+		if err == nil {
+			q.Metrics.QueueRecipient(telemetry.QueueDecided)
+			continue
+		}
+		o := store.Outcome{Rcpt: r.ID, Claim: g.ID, Due: q.Now()}
+		if ctx.Err() == nil {
+			o.Due = o.Due.Add(jitter(q.Schedule.Held))
+			e := mail.AsError(err)
+			o.Attempted, o.Reply = true, store.Reply{Enhanced: plain(e.Enhanced), Text: plain(e.Text)}
+			q.Metrics.QueueRecipient(telemetry.QueueDeferred)
+			q.Log.Debug("still held", telemetry.KeyPart, "queue", telemetry.KeyID, g.Copy.ID.String(), telemetry.KeyError, err)
+		}
+		f.Outcomes = append(f.Outcomes, o)
+	}
+	return f
+}
+
+func (q *Queue) decide(ctx context.Context, g store.Group, r store.QueuedRcpt) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+			q.Log.Error("decide anew", telemetry.KeyPart, "queue", telemetry.KeyID, g.Copy.ID.String(), telemetry.KeyError, err)
+		}
+	}()
+	return q.Reconsider(ctx, g.Copy, r.OutgoingRcpt)
+}

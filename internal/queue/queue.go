@@ -1,0 +1,409 @@
+package queue
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"postern/internal/deliver"
+	"postern/internal/mail"
+	"postern/internal/store"
+	"postern/internal/telemetry"
+)
+
+// Topic is the name under which new work is announced.
+const Topic = "queue"
+
+const (
+	// leaseTime is how long a claim lasts that is not renewed: for so long nobody takes
+	// over what a node had in hand that is no more.
+	leaseTime  = 2 * time.Minute
+	renewEvery = 30 * time.Second
+	// lookEvery is how often is looked for what is late, and how long after an error of
+	// the store it is asked again.
+	lookEvery    = time.Minute
+	askAgain     = 5 * time.Second
+	countEvery   = 15 * time.Second
+	overdueLimit = 200 // recipients at once
+	reporters    = 8   // reports at once
+	// recordTime is how long what is done is recorded at the end.
+	recordTime = 2 * time.Second
+)
+
+// Store is what is needed of the store. *store.Store is one.
+type Store interface {
+	ClaimOutgoing(ctx context.Context, c store.Claim) (store.Claimed, error)
+	ClaimOverdue(ctx context.Context, o store.Overdue) ([]store.Group, error)
+	RenewOutgoing(ctx context.Context, groups []store.Group, until time.Time) (lost []store.ID, err error)
+	FinishOutgoing(ctx context.Context, f store.Finish) (lost int, err error)
+	TakeBackOutgoing(ctx context.Context, owner string, now time.Time) (int, error)
+	CountOutgoing(ctx context.Context) (store.OutgoingCounts, error)
+	Account(ctx context.Context, id store.ID) (store.Account, error)
+}
+
+// Carrier carries a copy to its next hop. *deliver.Carrier is one.
+type Carrier interface {
+	Deliver(ctx context.Context, r deliver.Request) []deliver.Result
+}
+
+// Watcher tells of new work. A cluster.Cluster is one.
+type Watcher interface {
+	Watch(topic string) (<-chan struct{}, func())
+}
+
+// Options are the parts of a Queue; all are required but where it says otherwise.
+type Options struct {
+	Store   Store
+	Carrier Carrier
+	// Open gives the octets of a copy as they leave.
+	Open func(context.Context, *store.Outgoing) (io.ReadCloser, error)
+	// Reconsider decides a Held copy of one recipient anew: it replaces the recipient,
+	// or returns why it still waits.
+	Reconsider func(context.Context, *store.Outgoing, store.OutgoingRcpt) error
+	// Acceptor takes reports, as mail.KindDSN.
+	Acceptor mail.Acceptor
+	Wakes    Watcher
+	Hostname string // names this server in reports
+	// Owner is this node's name, the same after a restart; what it had in hand before is
+	// due at once.
+	Owner string
+	// Workers bounds the groups in hand, PerDomain those for one domain. Zero is 100 and
+	// 20.
+	Workers, PerDomain int
+	Schedule           Schedule
+	// Grace is how long what is in hand may take at the end; zero is 7 s.
+	Grace   time.Duration
+	Now     func() time.Time   // nil is time.Now
+	Log     *slog.Logger       // nil discards
+	Metrics *telemetry.Metrics // may be nil
+	NewID   func() string      // names reports
+}
+
+// Queue is the queue of one node.
+type Queue struct {
+	Options
+	freed chan struct{} // capacity 1: a worker has room again
+
+	mu     sync.Mutex
+	hand   map[store.ID]store.Group // by claim
+	busy   map[store.Lane]int
+	failed error // why the last claim failed; nil: it did not
+
+	workers sync.WaitGroup
+}
+
+// New returns a Queue that does nothing until Run.
+func New(o Options) *Queue {
+	if o.Workers <= 0 {
+		o.Workers = 100
+	}
+	if o.PerDomain <= 0 {
+		o.PerDomain = 20
+	}
+	if o.Grace <= 0 {
+		o.Grace = 7 * time.Second
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = telemetry.Discard()
+	}
+	o.Schedule = o.Schedule.withDefaults()
+	return &Queue{Options: o, freed: make(chan struct{}, 1), hand: map[store.ID]store.Group{}, busy: map[store.Lane]int{}}
+}
+
+// Ready returns why the queue cannot work now, or nil.
+func (q *Queue) Ready(context.Context) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.failed
+}
+
+// Run works until ctx ends; then it lets what is in hand finish for as long as Grace,
+// gives back the rest, and returns.
+func (q *Queue) Run(ctx context.Context) error {
+	wakes, end := q.Wakes.Watch(Topic)
+	defer end()
+	// Work in hand goes on when ctx ends, up to cancel.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var helpers sync.WaitGroup
+	helping, stopHelping := context.WithCancel(work)
+	helpers.Go(func() { every(helping, renewEvery, q.renew) })
+	helpers.Go(func() { every(helping, countEvery, q.count) })
+	defer helpers.Wait()
+	defer stopHelping()
+	if n, err := q.Store.TakeBackOutgoing(ctx, q.Owner, q.Now()); err != nil && ctx.Err() == nil {
+		q.Log.Error("take back claims", telemetry.KeyPart, "queue", telemetry.KeyError, err)
+	} else if n > 0 {
+		q.Log.Info("took back claims", telemetry.KeyPart, "queue", telemetry.KeyCount, n)
+	}
+	q.count(ctx)
+	var late sync.WaitGroup
+	late.Go(func() { q.watchLate(ctx, work) })
+	q.dispatch(ctx, work, wakes)
+	late.Wait()
+	q.drain(cancel)
+	return nil
+}
+
+// every calls f from time to time until ctx ends.
+func every(ctx context.Context, d time.Duration, f func(context.Context)) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			f(ctx)
+		}
+	}
+}
+
+// dispatch claims what is due and starts workers, until ctx ends. It sleeps while there
+// is nothing to claim or nobody to work.
+func (q *Queue) dispatch(ctx, work context.Context, wakes <-chan struct{}) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		timer.Reset(q.take(ctx, work))
+		select {
+		case <-ctx.Done():
+		case <-wakes:
+		case <-q.freed:
+		case <-timer.C:
+		}
+	}
+}
+
+// watchLate looks for those whose senders are to hear something, until ctx ends: from
+// time to time, and when it is woken, as the operator may have taken something back.
+func (q *Queue) watchLate(ctx, work context.Context) {
+	wakes, end := q.Wakes.Watch(Topic)
+	defer end()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	slots := make(chan struct{}, reporters)
+	for {
+		for q.takeLate(ctx, work, slots) {
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-wakes:
+		case <-tick.C:
+		}
+	}
+}
+
+// take claims what is due and starts a worker for each group. It returns for how long
+// there is nothing more to take, but if a worker gets room.
+func (q *Queue) take(ctx, work context.Context) time.Duration {
+	room, busy := q.room()
+	if room == 0 {
+		return lookEvery
+	}
+	now := q.Now()
+	got, err := q.Store.ClaimOutgoing(ctx, store.Claim{
+		Owner: q.Owner, Now: now, Until: now.Add(leaseTime), Limit: room, PerLane: q.PerDomain, Busy: busy,
+	})
+	q.note(ctx, err)
+	if err != nil {
+		return askAgain
+	}
+	for _, g := range got.Groups {
+		q.start(work, g, q.attempt)
+	}
+	if got.Next.IsZero() || len(got.Groups) == room {
+		return lookEvery
+	}
+	// Never less than a moment, whatever clocks say.
+	return max(got.Next.Sub(now), 10*time.Millisecond)
+}
+
+// takeLate claims some of them and starts a worker for each copy. It returns whether
+// there may be more.
+func (q *Queue) takeLate(ctx, work context.Context, slots chan struct{}) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	now := q.Now()
+	groups, err := q.Store.ClaimOverdue(ctx, store.Overdue{
+		Owner: q.Owner, Now: now, Until: now.Add(leaseTime), Limit: overdueLimit, Age: q.Schedule.overdue(),
+	})
+	q.note(ctx, err)
+	if err != nil {
+		return false
+	}
+	for _, g := range groups {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done(): // the others' leases are not worth a wait
+			q.finish(work, store.Finish{Outcomes: giveBack(g, now)})
+			continue
+		}
+		q.start(work, g, func(ctx context.Context, g store.Group) store.Finish {
+			defer func() { <-slots }()
+			return q.overdue(ctx, g)
+		})
+	}
+	return len(groups) > 0
+}
+
+// note remembers whether the store answers, for Ready, and logs when that changes.
+func (q *Queue) note(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	q.mu.Lock()
+	was := q.failed
+	q.failed = err
+	q.mu.Unlock()
+	if err != nil && was == nil {
+		q.Log.Error("claim", telemetry.KeyPart, "queue", telemetry.KeyError, err)
+	}
+}
+
+// room is how many more groups may be in hand, and how many are of each lane.
+func (q *Queue) room() (int, map[store.Lane]int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	busy := make(map[store.Lane]int, len(q.busy))
+	n := 0
+	for lane, groups := range q.busy {
+		busy[lane] = groups
+		n += groups
+	}
+	return max(q.Workers-n, 0), busy
+}
+
+// start has a worker do what is to be done with a group, and record it.
+func (q *Queue) start(ctx context.Context, g store.Group, do func(context.Context, store.Group) store.Finish) {
+	lane := g.Lane
+	counted := lane.Domain != "" // overdue ones are of no lane
+	q.mu.Lock()
+	q.hand[g.ID] = g
+	if counted {
+		q.busy[lane]++
+	}
+	q.mu.Unlock()
+	q.workers.Go(func() {
+		f := do(ctx, g)
+		q.finish(ctx, f)
+		q.mu.Lock()
+		delete(q.hand, g.ID)
+		if counted {
+			if q.busy[lane]--; q.busy[lane] == 0 {
+				delete(q.busy, lane)
+			}
+		}
+		q.mu.Unlock()
+		select {
+		case q.freed <- struct{}{}:
+		default:
+		}
+	})
+}
+
+// finish records what became of a group. The store may be in trouble for a while: then
+// what was delivered would be delivered again, so it is asked a few times.
+func (q *Queue) finish(ctx context.Context, f store.Finish) {
+	if len(f.Outcomes)+len(f.Lanes)+len(f.Audit) == 0 {
+		return
+	}
+	for wait := 50 * time.Millisecond; ; wait *= 4 {
+		record, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(wait, recordTime))
+		lost, err := q.Store.FinishOutgoing(record, f)
+		cancel()
+		if err == nil {
+			q.Metrics.QueueLost(lost)
+			return
+		}
+		if wait > leaseTime || ctx.Err() != nil {
+			q.Log.Error("record outcomes: some may be delivered twice", telemetry.KeyPart, "queue",
+				telemetry.KeyCount, len(f.Outcomes), telemetry.KeyError, err)
+			q.Metrics.QueueLost(len(f.Outcomes))
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// inHand returns the groups that workers have.
+func (q *Queue) inHand() []store.Group {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	groups := make([]store.Group, 0, len(q.hand))
+	for _, g := range q.hand {
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// renew keeps what is in hand. What was lost to another node may be delivered twice:
+// nobody can tell whether this one's delivery, once begun, comes through.
+func (q *Queue) renew(ctx context.Context) {
+	groups := q.inHand()
+	if len(groups) == 0 {
+		return
+	}
+	if _, err := q.Store.RenewOutgoing(ctx, groups, q.Now().Add(leaseTime)); err != nil && ctx.Err() == nil {
+		q.Log.Error("renew claims", telemetry.KeyPart, "queue", telemetry.KeyError, err)
+	}
+}
+
+// count sets the gauges.
+func (q *Queue) count(ctx context.Context) {
+	n, err := q.Store.CountOutgoing(ctx)
+	if err != nil {
+		return // the next claim says so
+	}
+	age := time.Duration(0)
+	if !n.Oldest.IsZero() {
+		age = q.Now().Sub(n.Oldest)
+	}
+	q.Metrics.QueueWaiting(n.Waiting, n.Held, n.OnHold, len(q.inHand()), n.Unreached, age)
+}
+
+// drain waits for the workers, then has them break off, and at last gives back what
+// those have that do not.
+func (q *Queue) drain(cancel context.CancelFunc) {
+	ended := make(chan struct{})
+	go func() {
+		q.workers.Wait()
+		close(ended)
+	}()
+	for _, wait := range []time.Duration{q.Grace, recordTime} {
+		select {
+		case <-ended:
+			return
+		case <-time.After(wait):
+			cancel()
+		}
+	}
+	var f store.Finish
+	for _, g := range q.inHand() {
+		f.Outcomes = append(f.Outcomes, giveBack(g, q.Now())...)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), recordTime)
+	defer stop()
+	if _, err := q.Store.FinishOutgoing(ctx, f); err != nil {
+		q.Log.Error("give back claims", telemetry.KeyPart, "queue", telemetry.KeyError, err)
+	}
+}
+
+// giveBack makes recipients due as they were, as if they had never been claimed.
+func giveBack(g store.Group, now time.Time) []store.Outcome {
+	all := make([]store.Outcome, len(g.Rcpts))
+	for i, r := range g.Rcpts {
+		all[i] = store.Outcome{Rcpt: r.ID, Claim: g.ID, Due: now}
+	}
+	return all
+}
