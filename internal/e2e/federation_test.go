@@ -446,19 +446,31 @@ func (m *member) history(address string) []past {
 	return all
 }
 
-// noticed waits until the postmaster, who is the owner, has a notice with these words.
-func (m *member) noticed(words ...string) {
-	m.t.Helper()
+// trust is how a client checks this server.
+func (m *member) trust() *tls.Config {
 	pool := x509.NewCertPool()
 	pool.AddCert(m.net.ca)
-	c, err := imapclient.DialTLS(m.at(993), &imapclient.Options{TLSConfig: &tls.Config{RootCAs: pool, ServerName: "mail." + m.domain}})
+	return &tls.Config{RootCAs: pool, ServerName: "mail." + m.domain}
+}
+
+// login is the owner's IMAP connection.
+func (m *member) login() *imapclient.Client {
+	m.t.Helper()
+	c, err := imapclient.DialTLS(m.at(993), &imapclient.Options{TLSConfig: m.trust()})
 	if err != nil {
 		m.t.Fatal("IMAP: ", err)
 	}
-	defer c.Close()
 	if err := c.Login(m.owner, m.password).Wait(); err != nil {
 		m.t.Fatal("LOGIN: ", err)
 	}
+	return c
+}
+
+// noticed waits until the postmaster, who is the owner, has a notice with these words.
+func (m *member) noticed(words ...string) {
+	m.t.Helper()
+	c := m.login()
+	defer c.Close()
 	eventually(m.t, fmt.Sprintf("a notice says %q", words), func() bool {
 		for _, message := range fetchAll(m.t, c, "INBOX") {
 			text := postern(m.t, "open", writeFile(m.t, "notice.eml", message.raw), "--key", m.secretFile, "--original", "-")
