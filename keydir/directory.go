@@ -124,7 +124,7 @@ func (d *Directory) Lookup(ctx context.Context, address mail.Address) Answer {
 	fresh := ok && now.Before(a.FreshUntil) || d.Hosted(address.Domain)
 	var f *flight
 	if !fresh {
-		f = d.join(address, key)
+		f = d.join(address, key, d.look)
 	}
 	if fresh || ok && a.Kind == mail.Found && d.stillUsable(a, now) {
 		d.Metrics.KeydirKnown(from, word(a.Kind))
@@ -204,9 +204,22 @@ func (d *Directory) Invalidated(key string) {
 	}
 }
 
-// join returns the look-up that is on its way for an address, and starts one if there
-// is none. It goes on when its first caller has gone.
-func (d *Directory) join(address mail.Address, key string) *flight {
+// look asks for an address, unless that was done between its caller's look into the
+// memory and its turn.
+func (d *Directory) look(ctx context.Context, address mail.Address, key string) Answer {
+	a, ok := d.fromMemory(key)
+	if !ok {
+		a, ok = d.fromStore(ctx, address, key)
+	}
+	if ok && d.Now().Before(a.FreshUntil) {
+		return a
+	}
+	return d.ask(ctx, address, key)
+}
+
+// join returns the look-up that is on its way for an address, and starts one by find if
+// there is none. It goes on when its first caller has gone.
+func (d *Directory) join(address mail.Address, key string, find func(context.Context, mail.Address, string) Answer) *flight {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if f, ok := d.flights[key]; ok {
@@ -217,7 +230,7 @@ func (d *Directory) join(address mail.Address, key string) *flight {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), lookupDeadline)
 		defer cancel()
-		f.answer = d.ask(ctx, address, key)
+		f.answer = find(ctx, address, key)
 		d.mu.Lock()
 		delete(d.flights, key)
 		d.mu.Unlock()

@@ -38,6 +38,25 @@ func TestOneLookupForAll(t *testing.T) {
 	}
 }
 
+// A caller that saw no answer, and has its turn when another has brought one, does not
+// ask again. A refresh does.
+func TestLateCallerAsksNobody(t *testing.T) {
+	f := newDirectory(t)
+	c := key(t, "bob@there.test").Certificate()
+	f.wkd.has("bob@there.test", c)
+	f.want(f.Lookup(t.Context(), bob), mail.Found, c)
+	late := f.join(bob, bob.Key(), f.look)
+	<-late.done
+	f.want(late.answer, mail.Found, c)
+	if n := f.wkd.count(); n != 1 {
+		t.Errorf("the source was asked %d times", n)
+	}
+	<-f.join(bob, bob.Key(), f.ask).done
+	if n := f.wkd.count(); n != 2 {
+		t.Errorf("a refresh asked nobody: %d", n)
+	}
+}
+
 func TestImpatientCaller(t *testing.T) {
 	f := newDirectory(t)
 	c := key(t, "bob@there.test").Certificate()
@@ -242,7 +261,7 @@ func TestTwoNodesWithStoresOfTheirOwn(t *testing.T) {
 		two.clock.Advance(foundFor + time.Minute)
 		one.clock.Advance(foundFor + time.Minute)
 		one.want(one.Lookup(t.Context(), bob), mail.Found, c)
-		f := two.join(bob, bob.Key())
+		f := two.join(bob, bob.Key(), two.ask)
 		<-f.done
 		two.want(two.Lookup(t.Context(), bob), mail.Unknown, nil) // held
 		two.wantRules(RuleAccepted, RulePinned)

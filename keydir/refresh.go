@@ -49,7 +49,7 @@ func (d *Directory) refresh(ctx context.Context) {
 		if err != nil {
 			continue
 		}
-		f := d.join(address, k.Address)
+		f := d.join(address, k.Address, d.ask)
 		select {
 		case <-f.done:
 		case <-ctx.Done():
