@@ -207,11 +207,7 @@ func (d *Directory) Invalidated(key string) {
 // look asks for an address, unless that was done between its caller's look into the
 // memory and its turn.
 func (d *Directory) look(ctx context.Context, address mail.Address, key string) Answer {
-	a, ok := d.fromMemory(key)
-	if !ok {
-		a, ok = d.fromStore(ctx, address, key)
-	}
-	if ok && d.Now().Before(a.FreshUntil) {
+	if a, ok := d.fromMemory(key); ok && d.Now().Before(a.FreshUntil) {
 		return a
 	}
 	return d.ask(ctx, address, key)
