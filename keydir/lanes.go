@@ -8,8 +8,9 @@ import (
 	"postern/internal/store"
 )
 
-// laneWidth is how many reads of the store go on at once for one domain.
-const laneWidth = 4
+// laneWidth is how many reads of the store go on at once for one domain. With more, a
+// crowd of one domain takes all cores, and everybody else's look-up waits longer.
+const laneWidth = 1
 
 // lanes keeps thousands of addresses of one domain, all asked for at once, from standing
 // before everybody else where the store is read: each domain waits in a lane of its own.
