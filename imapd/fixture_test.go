@@ -30,6 +30,7 @@ import (
 	"postern/internal/mail"
 	"postern/internal/message"
 	"postern/internal/store"
+	"postern/internal/testkit"
 )
 
 const (
@@ -46,7 +47,7 @@ type env struct {
 	server  *Server
 	account store.Account
 	accept  *memoryAcceptor
-	logs    *lockedBuffer
+	logs    *testkit.Log
 	tls     *tls.Config // for clients
 	clear   string      // addresses
 	secure  string
@@ -61,7 +62,7 @@ func newEnv(t testing.TB, change func(*Options)) *env {
 
 func newEnvAt(t testing.TB, path string, change func(*Options)) *env {
 	t.Helper()
-	e := &env{t: t, blobs: &memoryBlobs{}, cluster: cluster.NewMemory(nil), logs: &lockedBuffer{}}
+	e := &env{t: t, blobs: &memoryBlobs{}, cluster: cluster.NewMemory(nil), logs: new(testkit.Log)}
 	var err error
 	if e.store, err = store.Open(t.Context(), store.Options{Path: path}); err != nil {
 		t.Fatal(err)
@@ -320,23 +321,6 @@ func (a *memoryAcceptor) appends() (stored, failed int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.stored, len(a.failed)
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func testCertificate(t testing.TB) (tls.Certificate, *x509.CertPool) {

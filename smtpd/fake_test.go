@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"postern/internal/mail"
+	"postern/internal/testkit"
 )
 
 // fake is an acceptor that keeps what it accepts and refuses by local-part: the
@@ -176,24 +177,7 @@ type running struct {
 	addr   string
 	cancel context.CancelFunc
 	done   chan error
-	log    *syncBuffer
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
+	log    *testkit.Log
 }
 
 // start serves o, completed for tests, until the test ends.
@@ -204,7 +188,7 @@ func start(t testing.TB, o Options) *running {
 
 func startServer(t testing.TB, o Options, newServer func(Options) *Server, serve func(*Server, context.Context, net.Listener) error) *running {
 	t.Helper()
-	r := &running{fake: newFake(), done: make(chan error, 1), log: &syncBuffer{}}
+	r := &running{fake: newFake(), done: make(chan error, 1), log: new(testkit.Log)}
 	if o.Acceptor == nil {
 		o.Acceptor = r.fake
 	}

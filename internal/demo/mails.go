@@ -1,7 +1,6 @@
 package demo
 
 import (
-	"bytes"
 	"encoding/base64"
 	"fmt"
 	"strings"
@@ -71,28 +70,12 @@ func encryptedMail(cert []byte, now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	inner := []byte(lines("Content-Type: text/plain; charset=utf-8", "", "Only for you: "+canary+"."))
-	s, err := pgp.NewSealing(certs, int64(len(inner)), now)
+	armor, err := pgp.Seal(inner, certs, now)
 	if err != nil {
 		return nil, err
 	}
-	var body bytes.Buffer
-	w, err := s.Encrypt(&body)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(inner); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	wrapped, err := s.Wrap(certs, now)
-	if err != nil {
-		return nil, err
-	}
-	armor := string(s.Head(wrapped)) + body.String() + string(s.Tail(wrapped))
 	return []byte(header("...", 3, now) + lines(
 		`Content-Type: multipart/encrypted; protocol="application/pgp-encrypted"; boundary="bob"`, "",
 		"--bob", "Content-Type: application/pgp-encrypted", "", "Version: 1", "",
-		"--bob", `Content-Type: application/octet-stream; name="encrypted.asc"`, "") + armor + lines("", "--bob--")), nil
+		"--bob", `Content-Type: application/octet-stream; name="encrypted.asc"`, "") + string(armor) + lines("", "--bob--")), nil
 }

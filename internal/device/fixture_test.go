@@ -1,7 +1,6 @@
 package device
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
@@ -78,26 +77,11 @@ func encrypt(t *testing.T, certificate, payload []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := pgp.NewSealing(certs, int64(len(payload)), time.Now())
+	armored, err := pgp.Seal(payload, certs, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var body bytes.Buffer
-	w, err := s.Encrypt(&body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(payload); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	wrapped, err := s.Wrap(certs, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return append(append(s.Head(wrapped), body.Bytes()...), s.Tail(wrapped)...)
+	return armored
 }
 
 func newKey(t *testing.T) *Key {

@@ -12,10 +12,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"postern/internal/testkit"
 )
 
 // stopLimit is how long the program may take to end after SIGTERM.
@@ -295,22 +296,7 @@ func command(t testing.TB, in []byte, args ...string) (stdout, stderr []byte, co
 }
 
 // logBuffer collects what the program logs.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+type logBuffer struct{ testkit.Log }
 
 // tail is what a person wants to see of it.
 func (l *logBuffer) tail() string {

@@ -119,11 +119,16 @@ func randomOctets(n int) []byte {
 // sealTo seals data to certs, written in pieces of the given size.
 func sealTo(t testing.TB, data []byte, piece int, certs ...*Certificate) []byte {
 	t.Helper()
-	s, err := NewSealing(certs, int64(len(data)), testNow)
+	return sealAt(t, testNow, data, piece, certs...)
+}
+
+func sealAt(t testing.TB, now time.Time, data []byte, piece int, certs ...*Certificate) []byte {
+	t.Helper()
+	s, err := NewSealing(certs, int64(len(data)), now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pkesk, err := s.Wrap(certs, testNow)
+	pkesk, err := s.Wrap(certs, now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -137,25 +137,7 @@ func gnupgSecret(t *testing.T, env []string, gpg, address string) {
 // sealNow is sealTo at the real time, which other programs live in.
 func sealNow(t *testing.T, data []byte, certs ...*Certificate) []byte {
 	t.Helper()
-	now := time.Now()
-	s, err := NewSealing(certs, int64(len(data)), now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkesk, err := s.Wrap(certs, now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var body bytes.Buffer
-	w, err := s.Encrypt(&body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.Write(data)
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Join([][]byte{s.Head(pkesk), body.Bytes(), s.Tail(pkesk)}, nil)
+	return sealAt(t, time.Now(), data, max(len(data), 1), certs...)
 }
 
 func TestSequoia(t *testing.T) {

@@ -190,6 +190,27 @@ func (s *Sealing) EncryptTo(w io.Writer, certs []*Certificate, now time.Time) (i
 	return s.encrypt(w, pkesk)
 }
 
+// Seal returns data as one armored message to certs, as EncryptTo writes it. It is for
+// what is small enough to be in memory twice.
+func Seal(data []byte, certs []*Certificate, now time.Time) ([]byte, error) {
+	s, err := NewSealing(certs, int64(len(data)), now)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	w, err := s.EncryptTo(&b, certs, now)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.Write(data); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
 // encrypt begins the SEIPD packet, behind the session key packets in front if there are
 // any: then the end of the armor is written too.
 func (s *Sealing) encrypt(w io.Writer, front []byte) (io.WriteCloser, error) {

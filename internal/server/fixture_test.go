@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +24,7 @@ import (
 	"postern/internal/mail"
 	"postern/internal/pgp"
 	"postern/internal/store"
+	"postern/internal/testkit"
 	"postern/internal/vault"
 )
 
@@ -166,23 +165,8 @@ func serve(t *testing.T, c *config.Config) (*Gateway, *Running, *logBuffer) {
 	return g, r, buffer
 }
 
-// logBuffer is a log in memory.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+// logBuffer is a log that can be waited for.
+type logBuffer struct{ testkit.Log }
 
 // wait waits until the log has text.
 func (l *logBuffer) wait(t *testing.T, text string) {

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -19,31 +18,14 @@ import (
 // encryptedTo is a message to the key submission service that holds content, a MIME part.
 func encryptedTo(t *testing.T, c *pgp.Certificate, from, content string) string {
 	t.Helper()
-	certs, now := []*pgp.Certificate{c}, time.Now()
-	s, err := pgp.NewSealing(certs, int64(len(content)), now)
+	armored, err := pgp.Seal([]byte(content), []*pgp.Certificate{c}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	wrap, err := s.Wrap(certs, now)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := bytes.NewBuffer(s.Head(wrap))
-	w, err := s.Encrypt(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(w, content); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	b.Write(s.Tail(wrap))
 	return "From: " + from + "\r\nTo: key-submission@here.test\r\nMIME-Version: 1.0\r\n" +
 		"Content-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=x_y\r\n\r\n" +
 		"--x_y\r\nContent-Type: application/pgp-encrypted\r\n\r\nVersion: 1\r\n\r\n" +
-		"--x_y\r\nContent-Type: application/octet-stream\r\n\r\n" + b.String() + "\r\n--x_y--\r\n"
+		"--x_y\r\nContent-Type: application/octet-stream\r\n\r\n" + string(armored) + "\r\n--x_y--\r\n"
 }
 
 func newSecret(t *testing.T, address string) *pgp.SecretKey {

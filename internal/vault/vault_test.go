@@ -145,25 +145,11 @@ func TestHold(t *testing.T) {
 
 func seal(t *testing.T, c *pgp.Certificate, text string) []byte {
 	t.Helper()
-	certs := []*pgp.Certificate{c}
-	s, err := pgp.NewSealing(certs, int64(len(text)), testNow)
+	b, err := pgp.Seal([]byte(text), []*pgp.Certificate{c}, testNow)
 	if err != nil {
 		t.Fatal(err)
 	}
-	pkesk, err := s.Wrap(certs, testNow)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var body bytes.Buffer
-	w, err := s.Encrypt(&body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	io.WriteString(w, text)
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return bytes.Join([][]byte{s.Head(pkesk), body.Bytes(), s.Tail(pkesk)}, nil)
+	return b
 }
 
 func TestSecret(t *testing.T) {

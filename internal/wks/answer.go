@@ -1,7 +1,6 @@
 package wks
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -9,7 +8,6 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -75,37 +73,12 @@ func (d *Door) ask(ctx context.Context, domain string, address mail.Address, c *
 		"address: " + address.String() + "\r\n" +
 		"fingerprint: " + c.Fingerprint() + "\r\n" +
 		"nonce: " + nonce + "\r\n"
-	armored, err := encrypt(text, c, d.Now())
+	armored, err := pgp.Seal([]byte(text), []*pgp.Certificate{c}, d.Now())
 	if err != nil {
-		return err
+		return fmt.Errorf("encrypt confirmation request: %w", err)
 	}
 	d.Cache.Set(ctx, cacheKey(nonce), c.Data(), pendingFor)
-	return d.deliver(ctx, domain, address, armored)
-}
-
-// encrypt returns the armored message that holds text.
-func encrypt(text string, c *pgp.Certificate, now time.Time) (string, error) {
-	certs := []*pgp.Certificate{c}
-	s, err := pgp.NewSealing(certs, int64(len(text)), now)
-	if err != nil {
-		return "", fmt.Errorf("encrypt confirmation request: %w", err)
-	}
-	wrap, err := s.Wrap(certs, now)
-	if err != nil {
-		return "", fmt.Errorf("encrypt confirmation request: %w", err)
-	}
-	b := bytes.NewBuffer(s.Head(wrap))
-	w, err := s.Encrypt(b)
-	if err == nil {
-		if _, err = io.WriteString(w, text); err == nil {
-			err = w.Close()
-		}
-	}
-	if err != nil {
-		return "", fmt.Errorf("encrypt confirmation request: %w", err)
-	}
-	b.Write(s.Tail(wrap))
-	return b.String(), nil
+	return d.deliver(ctx, domain, address, string(armored))
 }
 
 // compose is the mail that asks. Clients know by the type of its second part what it is,
