@@ -82,6 +82,8 @@ type Result struct {
 	TLS string
 	// DSN says that the next hop takes over the sender's wishes for reports.
 	DSN bool
+
+	said bool // the words are the next hop's reply
 }
 
 // Resolver is what is needed of the DNS. *dns.Resolver is one.

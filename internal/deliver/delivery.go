@@ -44,7 +44,7 @@ func (f *failure) because(err error) *failure {
 
 // at names the connection that a failure was met on.
 func (f *failure) at(s *session) *failure {
-	f.Host, f.TLS = s.host, s.label
+	f.Result = s.mark(f.Result)
 	return f
 }
 

@@ -111,7 +111,7 @@ func (r reply) text() string { return clean(strings.Join(r.lines, " ")) }
 // result is what a reply that is not good means for a recipient. What is neither 4xx
 // nor 5xx where it cannot be is a peer that is confused, which may pass.
 func (r reply) result() Result {
-	result := Result{Status: Retry, Code: r.code, Enhanced: r.enhanced, Text: r.text()}
+	result := Result{Status: Retry, Code: r.code, Enhanced: r.enhanced, Text: r.text(), said: true}
 	switch r.code / 100 {
 	case 5:
 		result.Status = Failed

@@ -121,9 +121,11 @@ func tooMany(r reply) bool {
 	return false
 }
 
-// mark names the connection in a result.
+// mark names the connection in a result, and the host if it is the host's word.
 func (s *session) mark(r Result) Result {
-	r.Host, r.TLS = s.host, s.label
+	if r.TLS = s.label; r.said {
+		r.Host = s.host
+	}
 	return r
 }
 
@@ -179,7 +181,7 @@ func (t *transaction) content() *failure {
 	}
 	result := r.result()
 	if r.good() {
-		result = Result{Status: Delivered, Code: r.code, Enhanced: r.enhanced, Text: r.text(), DSN: t.ext.dsn}
+		result = Result{Status: Delivered, Code: r.code, Enhanced: r.enhanced, Text: r.text(), DSN: t.ext.dsn, said: true}
 	}
 	t.spent = t.spent || r.code == 421
 	t.all(result)

@@ -392,3 +392,46 @@ func TestParallel(t *testing.T) {
 		t.Errorf("%d messages", len(m.Messages()))
 	}
 }
+
+// TestWhoseWords: Host is who gave the reply, and is nobody if the words are ours. A
+// report would otherwise quote the host with what it never said.
+func TestWhoseWords(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, stage, reply string
+		change             func(*Request)
+		want, host         string
+	}{
+		{"refused", "RCPT", "550 5.1.1 no such user\r\n", nil, "failed 550 5.1.1 none", "mx.example.test"},
+		{"refused for all", "MAIL", "550 5.7.1 not you\r\n", nil, "failed 550 5.7.1 none", "mx.example.test"},
+		{"not welcome", "connect", "554 5.7.1 go away\r\n", nil, "retry 554 5.7.1 none", "mx.example.test"},
+		{"refused in the end", "end", "554 5.6.0 not that\r\n", nil, "failed 554 5.6.0 none", "mx.example.test"},
+		{"what it lacks", "", "", func(r *Request) { r.UTF8 = true }, "failed 550 5.6.7 none", ""},
+		{"what must not be sent", "", "", func(r *Request) { r.Open = opener("a\nb") }, "failed 550 5.6.0 none", ""},
+		{"closed", "MAIL", "", nil, "retry 451 4.4.2 none", ""},
+		{"closed at the end", "end", "", nil, "retry 451 4.4.2 none", ""},
+		{"no proof", "", "", verified, noProofs, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.mta(1, &testkit.MTA{Stage: func(conn *testkit.MTAConn, stage, _ string) bool {
+				if stage == c.stage && c.reply == "" {
+					_ = conn.Close()
+				} else if stage == c.stage {
+					conn.Say("%s", c.reply)
+				}
+				return stage == c.stage
+			}})
+			r := request(alice)
+			if c.change != nil {
+				c.change(&r)
+			}
+			got := w.carrier().Deliver(t.Context(), r)[0]
+			want(t, "result", brief(got), c.want)
+			if got.Host != c.host {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}

@@ -71,9 +71,19 @@ func (q *Queue) audit(g store.Group, r store.QueuedRcpt, result deliver.Result) 
 	}
 	return []store.Audit{{
 		Time: q.Now(), Kind: "relay", Subject: g.Copy.Source,
-		Detail: fmt.Sprintf("%v %v to %s at %s, %s: %d %s", result.Status, g.Copy.Level, r.Domain, plain(result.Host), plain(result.TLS),
-			result.Code, plain(result.Enhanced)),
+		Detail: fmt.Sprintf("%v %v to %s%s: %d %s", result.Status, g.Copy.Level, r.Domain, where(result), result.Code, plain(result.Enhanced)),
 	}}
+}
+
+// where says in the record who gave a result, and over what TLS.
+func where(r deliver.Result) (s string) {
+	if r.Host != "" {
+		s = " at " + plain(r.Host)
+	}
+	if r.TLS != "" {
+		s += ", " + plain(r.TLS)
+	}
+	return s
 }
 
 // reply is what is kept of a result.
@@ -148,7 +158,7 @@ func allRetry(results []deliver.Result) bool {
 // 3.8). X.4.7, an attempt that took too long, may be this message's fault.
 func unreached(results []deliver.Result) bool {
 	for _, r := range results {
-		network := r.Host == "" && strings.HasPrefix(r.Enhanced, "4.4.") && r.Enhanced != "4.4.7"
+		network := r.TLS == "" && strings.HasPrefix(r.Enhanced, "4.4.") && r.Enhanced != "4.4.7"
 		if r.Status != deliver.Retry || !network && r.Code != 421 {
 			return false
 		}

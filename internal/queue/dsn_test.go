@@ -93,6 +93,7 @@ func TestForm(t *testing.T) {
 		{"no status", eventFailed, store.Reply{Code: 554, Text: "no", Host: "mx"}, "failed", "5.0.0", "smtp; 554 no", "postmaster@there.test"},
 		{"status of another class", eventFailed, store.Reply{Code: 554, Enhanced: "2.0.0", Text: "no", Host: "mx"}, "failed", "5.0.0", "smtp; 554 2.0.0 no", "mx says"},
 		{"own words", eventFailed, store.Reply{Code: 550, Enhanced: "5.1.10", Text: "accepts no mail"}, "failed", "5.1.10", "x-postern; accepts no mail", "550 5.1.10 accepts"},
+		{"ASCII only", eventFailed, store.Reply{Code: 550, Enhanced: "5.6.7", Text: "ASCII only", Host: "mx"}, "failed", "5.6.7", "smtp; 550 5.6.7 ASCII only", "only addresses in ASCII"},
 		{"expired", eventExpired, store.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted", Host: "mx"}, "failed", "4.4.7", "smtp; 451 4.7.1 greylisted", "5 days"},
 		{"never tried", eventExpired, store.Reply{}, "failed", "4.4.7", "", "could not be tried"},
 		{"late", eventDelayed, store.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted", Host: "mx"}, "delayed", "4.7.1", "smtp; 451 4.7.1 greylisted", "7 March 2026"},

@@ -110,6 +110,8 @@ func (d *dsn) advice(r reported) string {
 		return "The mailbox is full: tell the recipient some other way, and send it again later."
 	case within(status, "3.4", "2.3"):
 		return "The message is too large: send it in parts or without its attachments."
+	case within(status, "6.7"):
+		return "The recipient's server takes only addresses in ASCII: ask the recipient for one."
 	case within(status, "7.10", "7.30"):
 		return "The recipient's server cannot receive it as well protected as it has to be."
 	case d.Event == eventExpired:
