@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -15,9 +16,20 @@ import (
 )
 
 // Postfix is a Postfix of the test's own, which receives by SMTP for any recipient of
-// one domain and writes to a Maildir.
+// one domain and writes to a Maildir, and which sends for whoever is on this machine.
 type Postfix struct {
 	dir string
+}
+
+// PostfixOptions say how a Postfix differs from others.
+type PostfixOptions struct {
+	// Domain is what it receives for, Address where: an IP address and a port.
+	Domain, Address string
+	// Main are more lines for its main.cf.
+	Main string
+	// Resolver is the IP address of the name server that it asks, on port 53; empty is
+	// the system's.
+	Resolver string
 }
 
 const postfixMain = `compatibility_level = 3.6
@@ -45,7 +57,7 @@ alias_maps =
 %[3]s
 `
 
-const postfixMaster = `127.0.0.1:%d inet n - n - - smtpd
+const postfixMaster = `%s inet n - n - - smtpd
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 rewrite unix - - n - - trivial-rewrite
@@ -57,15 +69,22 @@ proxymap unix - - n - - proxymap
 error unix - - n - - error
 retry unix - - n - - error
 virtual unix - n n - - virtual
+smtp unix - - n - - smtp
 anvil unix - - n - 1 anvil
 tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 `
 
 // StartPostfix starts one that receives for domain at 127.0.0.1:port, with more lines
-// for its main.cf, until the test ends. It needs to be root; the test is skipped, or
-// fails where parts are required, if it cannot.
+// for its main.cf, as PostfixOptions.Start does.
 func StartPostfix(t testing.TB, domain string, port int, more string) *Postfix {
+	t.Helper()
+	return PostfixOptions{Domain: domain, Address: address(port), Main: more}.Start(t)
+}
+
+// Start starts a Postfix, until the test ends. It needs to be root; the test is skipped,
+// or fails where parts are required, if it cannot.
+func (o PostfixOptions) Start(t testing.TB) *Postfix {
 	t.Helper()
 	const master = "/usr/lib/postfix/sbin/master"
 	owner, err := user.Lookup("postfix")
@@ -83,11 +102,11 @@ func StartPostfix(t testing.TB, domain string, port int, more string) *Postfix {
 	p := &Postfix{dir: dir}
 	conf := filepath.Join(p.dir, "conf")
 	if err := errors.Join(p.makeDirs(uid, gid),
-		os.WriteFile(filepath.Join(conf, "main.cf"), fmt.Appendf(nil, postfixMain, p.dir, domain, more), 0o644),
-		os.WriteFile(filepath.Join(conf, "master.cf"), fmt.Appendf(nil, postfixMaster, port), 0o644)); err != nil {
+		os.WriteFile(filepath.Join(conf, "main.cf"), fmt.Appendf(nil, postfixMain, p.dir, o.Domain, o.Main), 0o644),
+		os.WriteFile(filepath.Join(conf, "master.cf"), fmt.Appendf(nil, postfixMaster, o.Address), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(master, "-c", conf, "-d")
+	c := o.command(t, p.dir, master, "-c", conf, "-d")
 	c.Env = append(os.Environ(), "MAIL_CONFIG="+conf)
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
@@ -97,7 +116,7 @@ func StartPostfix(t testing.TB, domain string, port int, more string) *Postfix {
 		_ = c.Wait() // it ends by the signal, which is no error here
 	})
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := net.DialTimeout("tcp", address(port), time.Second)
+		conn, err := net.DialTimeout("tcp", o.Address, time.Second)
 		if err == nil {
 			conn.Close()
 			return p
@@ -106,6 +125,26 @@ func StartPostfix(t testing.TB, domain string, port int, more string) *Postfix {
 			t.Fatalf("Postfix does not start: %v\n%s", err, p.Log())
 		}
 	}
+}
+
+// command runs a program that asks the Resolver: where nobody else sees it, another file
+// is mounted over /etc/resolv.conf.
+func (o PostfixOptions) command(t testing.TB, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	if o.Resolver == "" {
+		return exec.Command(args[0], args[1:]...)
+	}
+	file := filepath.Join(dir, "resolv.conf")
+	if err := os.WriteFile(file, []byte("nameserver "+o.Resolver+"\noptions edns0 trust-ad\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	alone := []string{"--mount", "--propagation", "private"}
+	unshare := Parts(t, "unshare")["unshare"]
+	if err := exec.Command(unshare, append(alone, "true")...).Run(); err != nil {
+		Missing(t, "a mount namespace of its own: "+err.Error())
+	}
+	script := []string{"sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, file}
+	return exec.Command(unshare, slices.Concat(alone, script, args)...)
 }
 
 func (p *Postfix) makeDirs(uid, gid int) error {

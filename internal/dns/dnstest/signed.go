@@ -21,6 +21,13 @@ import (
 // unbound. It returns unbound's address.
 func Signed(t testing.TB, parts map[string]string, signed, unsigned string, forge func(*dns.Msg)) string {
 	t.Helper()
+	return SignedAt(t, parts, fmt.Sprintf("127.0.0.1:%d", freePort(t)), signed, unsigned, forge)
+}
+
+// SignedAt is Signed with unbound at an address of 127.0.0.0/8 that the caller knows
+// beforehand: programs that go by /etc/resolv.conf ask port 53.
+func SignedAt(t testing.TB, parts map[string]string, at, signed, unsigned string, forge func(*dns.Msg)) string {
+	t.Helper()
 	dir := t.TempDir()
 	const soa = "@ 300 SOA ns.signed.test. h.signed.test. 1 60 60 86400 60\n@ 300 NS ns.signed.test.\n"
 	write(t, filepath.Join(dir, "signed.test.zone"), "$ORIGIN signed.test.\n%sns 300 A 127.0.0.1\n%s", soa, signed)
@@ -28,12 +35,12 @@ func Signed(t testing.TB, parts map[string]string, signed, unsigned string, forg
 	if err := os.Mkdir(filepath.Join(dir, "db"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	at, anchor := knot(t, parts, dir)
+	authority, anchor := knot(t, parts, dir)
 	write(t, filepath.Join(dir, "anchor"), "%s", anchor)
 	between := Start(t)
 	between.Set(func(w dns.ResponseWriter, m *dns.Msg, network string) {
 		c := &dns.Client{Net: "tcp"}
-		reply, _, err := c.Exchange(m, at)
+		reply, _, err := c.Exchange(m, authority)
 		if err != nil {
 			return
 		}
@@ -43,7 +50,8 @@ func Signed(t testing.TB, parts map[string]string, signed, unsigned string, forg
 		}
 		_ = w.WriteMsg(reply)
 	})
-	return unbound(t, parts["unbound"], dir, between.Addr)
+	unbound(t, parts["unbound"], dir, at, between.Addr)
+	return at
 }
 
 // knot serves the zones in dir. It returns its address and the key of the signed one.
@@ -93,14 +101,11 @@ zone:
 	return at, strings.Replace(string(keys), "DNSKEY", "IN DNSKEY", 1)
 }
 
-// unbound asks the server at authority, believes the key in dir, and returns its own
-// address.
-func unbound(t testing.TB, path, dir, authority string) string {
+// unbound runs at an address, asks the server at authority, and believes the key in dir.
+func unbound(t testing.TB, path, dir, at, authority string) {
 	t.Helper()
-	resolver := freePort(t)
 	write(t, filepath.Join(dir, "unbound.conf"), `server:
-  interface: 127.0.0.1
-  port: %d
+  interface: %s
   username: ""
   chroot: ""
   directory: "%s"
@@ -121,15 +126,13 @@ stub-zone:
 stub-zone:
   name: "unsigned.test"
   stub-addr: %[3]s
-`, resolver, dir, strings.Replace(authority, ":", "@", 1))
-	address := fmt.Sprintf("127.0.0.1:%d", resolver)
+`, strings.Replace(at, ":", "@", 1), dir, strings.Replace(authority, ":", "@", 1))
 	Run(t, func() bool {
 		m := new(dns.Msg)
 		m.SetQuestion("signed.test.", dns.TypeSOA)
-		r, err := dns.Exchange(m, address)
+		r, err := dns.Exchange(m, at)
 		return err == nil && r.Rcode == dns.RcodeSuccess
 	}, path, "-c", filepath.Join(dir, "unbound.conf"))
-	return address
 }
 
 // freePort is a port that is free for UDP and TCP; it may be gone when it is used.
