@@ -9,6 +9,7 @@
 //	main_test.go gateway_test.go   the program, and a gateway of a test's own
 //	ports_test.go poll_test.go     ports, and waiting for facts
 //	smtp_test.go imap_test.go      speaking to it
+//	federation*_test.go outbound_test.go  several of them, and mail servers of others
 //	openpgp_test.go restore_test.go  GnuPG, and taking a payload apart
 //	scan_test.go memory_test.go    searching disk, open files, log and memory
 //

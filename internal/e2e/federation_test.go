@@ -3,21 +3,14 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -142,59 +135,14 @@ func TestPinnedCertificateHolds(t *testing.T) {
 
 // federation is a private network: a DNS, and an authority for TLS.
 type federation struct {
-	t      *testing.T
-	zone   *zone
-	ca     *x509.Certificate
-	caKey  *ecdsa.PrivateKey
-	caFile string
+	*authority
+	t    *testing.T
+	zone *zone
 }
 
 func newFederation(t *testing.T) *federation {
 	t.Helper()
-	f := &federation{t: t, zone: newZone(t)}
-	var err error
-	if f.caKey, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, f.caKey.Public(), f.caKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if f.ca, err = x509.ParseCertificate(der); err != nil {
-		t.Fatal(err)
-	}
-	f.caFile = writeFile(t, "ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-	return f
-}
-
-// tls writes a certificate for names where the server looks for it.
-func (f *federation) tls(dir string, names []string) {
-	f.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]}, DNSNames: names,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, f.ca, key.Public(), f.caKey)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: cert}, "key.pem": {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := os.WriteFile(filepath.Join(dir, "tls", name), pem.EncodeToMemory(block), 0o600); err != nil {
-			f.t.Fatal(err)
-		}
-	}
+	return &federation{t: t, zone: newZone(t), authority: newAuthority(t)}
 }
 
 // member is one of the servers, with one account.
@@ -205,10 +153,26 @@ type member struct {
 	owner       string
 	fingerprint string // of the owner's certificate
 	keys        int
+	publish     []string // the DNS records that quickstart asks for
+	tls         *x509.Certificate
 }
 
-// server sets a server up for a domain, on port 443 of an address of its own.
+// server sets a server up for a domain, on port 443 of an address of its own, and starts
+// it.
 func (f *federation) server(domain, ip, local string) *member {
+	f.t.Helper()
+	m := f.prepare(domain, ip, local)
+	m.o.dns = []string{f.zone.addr}
+	for _, name := range m.names() {
+		f.zone.set(name, ip)
+	}
+	m.configure()
+	m.start()
+	return m
+}
+
+// prepare sets a server up, whose DNS is still to come.
+func (f *federation) prepare(domain, ip, local string) *member {
 	t := f.t
 	t.Helper()
 	web := net.JoinHostPort(ip, "443")
@@ -221,28 +185,27 @@ func (f *federation) server(domain, ip, local string) *member {
 	m := &member{net: f, domain: domain, web: web, owner: local + "@" + domain, gateway: &gateway{
 		t: t, dir: filepath.Join(t.TempDir(), "gateway"), tmp: t.TempDir(), base: freeBase(t),
 		secretFile: filepath.Join(device, local+".key.asc"), certFile: filepath.Join(device, local+".cert.asc"),
-		o: options{dns: []string{f.zone.addr}, config: map[string]string{
+		o: options{config: map[string]string{
 			"https.listen": strconv.Quote(web), "directory.ca_file": strconv.Quote(f.caFile), "directory.allow_private": "true",
 		}},
 	}}
 	postern(t, "key", "new", m.owner, "--out", m.secretFile)
 	var made struct {
-		Password, Config string
-		Fingerprints     []string
+		Password, Config  string
+		Fingerprints, DNS []string
 	}
 	out := postern(t, "quickstart", m.owner, "--dir", m.dir, "--listen", "127.0.0.1", "--base-port", strconv.Itoa(m.base), "--cert", m.certFile, "--json")
 	if err := json.Unmarshal(out, &made); err != nil || len(made.Fingerprints) != 1 {
 		t.Fatalf("quickstart --json: %v %s", err, out)
 	}
-	m.password, m.configFile, m.fingerprint = made.Password, made.Config, made.Fingerprints[0]
-	names := []string{"mail." + domain, "openpgpkey." + domain, domain}
-	for _, name := range names {
-		f.zone.set(name, ip)
-	}
-	f.tls(m.dir, names)
-	m.configure()
-	m.start()
+	m.password, m.configFile, m.fingerprint, m.publish = made.Password, made.Config, made.Fingerprints[0], made.DNS
+	m.tls = f.install(m.dir, m.names())
 	return m
+}
+
+// names are those that the server's TLS certificate is for.
+func (m *member) names() []string {
+	return []string{"mail." + m.domain, "openpgpkey." + m.domain, "mta-sts." + m.domain, m.domain}
 }
 
 // person is another account.

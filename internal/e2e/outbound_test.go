@@ -100,6 +100,12 @@ func TestP4OutboundSurvivesKill(t *testing.T) {
 // submit sends a message as the owner, and returns the text of the last reply.
 func (m *member) submit(text string, to ...string) string {
 	m.t.Helper()
+	return m.send(nil, text, to...)
+}
+
+// send is submit with parameters of MAIL.
+func (m *member) send(options *smtp.MailOptions, text string, to ...string) string {
+	m.t.Helper()
 	c, err := smtp.DialStartTLS(m.at(587), m.trust())
 	if err != nil {
 		m.t.Fatal("submission: ", err)
@@ -108,7 +114,7 @@ func (m *member) submit(text string, to ...string) string {
 	if err := c.Auth(sasl.NewPlainClient("", m.owner, m.password)); err != nil {
 		m.t.Fatal("AUTH: ", err)
 	}
-	if err := c.Mail(m.owner, nil); err != nil {
+	if err := c.Mail(m.owner, options); err != nil {
 		m.t.Fatal("MAIL: ", err)
 	}
 	for _, r := range to {
