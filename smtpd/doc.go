@@ -6,9 +6,9 @@
 //
 // It implements RFC 5321 with PIPELINING (2920), SIZE (1870), 8BITMIME (6152),
 // SMTPUTF8 (6531), ENHANCEDSTATUSCODES (2034), CHUNKING (3030, not BINARYMIME),
-// STARTTLS (3207) and LIMITS (9422). Submission (6409) adds AUTH (4954) with PLAIN,
-// LOGIN, SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, DSN (3461, 6533), REQUIRETLS (8689) and
-// TLS from the first octet (8314). The server loop is our own: a guard around
+// STARTTLS (3207), REQUIRETLS (8689) and LIMITS (9422). Submission (6409) adds AUTH (4954)
+// with PLAIN, LOGIN, SCRAM-SHA-256 and SCRAM-SHA-256-PLUS, DSN (3461, 6533) and TLS from
+// the first octet (8314). The server loop is our own: a guard around
 // a library's cannot see the commands that come inside TLS, and the content of
 // DATA must not be read octet by octet.
 //

@@ -42,6 +42,9 @@ func (c *conn) hello(arg string, extended bool) {
 	if c.TLS != nil && c.tls == nil {
 		lines = append(lines, "STARTTLS")
 	}
+	if c.tls != nil {
+		lines = append(lines, "REQUIRETLS") // RFC 8689 2: only here
+	}
 	if c.front.submission != nil {
 		lines = append(lines, c.submissionKeywords()...)
 	}

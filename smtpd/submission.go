@@ -52,9 +52,6 @@ func NewSubmission(o Options, s Submission) *Server {
 // submissionKeywords are the lines of EHLO that only submission has.
 func (c *conn) submissionKeywords() []string {
 	lines := []string{"DSN"} // RFC 3461
-	if c.tls != nil {
-		lines = append(lines, "REQUIRETLS") // RFC 8689 2: only here
-	}
 	if c.mayLogIn() {
 		lines = append(lines, "AUTH "+strings.Join(c.mechanisms(), " "))
 	}
@@ -134,8 +131,7 @@ func (c *conn) takeOfAccount(what string, limit int) bool {
 
 // parseMail reads the argument of MAIL with the parameters that are offered here.
 func (c *conn) parseMail(arg string) (mail.Address, smtp.MailOptions, *mail.Error) {
-	submission := c.front.submission != nil
-	return parseMail(arg, offer{submission: submission, requireTLS: submission && c.tls != nil})
+	return parseMail(arg, offer{submission: c.front.submission != nil, requireTLS: c.tls != nil})
 }
 
 // parseRcpt reads the argument of RCPT likewise.

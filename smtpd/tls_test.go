@@ -62,17 +62,18 @@ func TestStartTLS(t *testing.T) {
 		t.Errorf("not offered: %q", s)
 	}
 	c.do("STARTTLS now", "501 5.5.4")
+	c.do("MAIL FROM:<a@example.net> REQUIRETLS", "555 5.5.4")
 	c.envelope()
 	c.do("STARTTLS", "503 5.5.1 not during a transaction")
 	c.do("RSET", "250 ")
 	c.secure(config)
 	c.do("MAIL FROM:<a@example.net>", "503 5.5.1 send EHLO first") // forgotten
-	if s := c.do("EHLO c", "250 "); strings.Contains(s, "STARTTLS") {
-		t.Errorf("offered again: %q", s)
+	if s := c.do("EHLO c", "250 "); strings.Contains(s, "STARTTLS") || !strings.Contains(s, "250-REQUIRETLS\r\n") {
+		t.Errorf("STARTTLS is offered again, or REQUIRETLS is not: %q", s)
 	}
 	c.do("STARTTLS", "503 5.5.1 TLS is already active")
 	c.message("b", "x\r\n", "250 2.0.0 stored")
-	c.do("MAIL FROM:<a@example.net> SMTPUTF8", "250 ")
+	c.do("MAIL FROM:<a@example.net> SMTPUTF8 REQUIRETLS", "250 ")
 	c.do("QUIT", "221 ")
 	c.closed()
 	m := r.all()
