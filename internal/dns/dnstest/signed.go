@@ -115,7 +115,9 @@ func unbound(t testing.TB, path, dir, at, authority string) {
   do-not-query-localhost: no
   module-config: "validator iterator"
   trust-anchor-file: "%[2]s/anchor"
-  local-zone: "test." nodefault
+  local-zone: "." static
+  local-zone: "signed.test." transparent
+  local-zone: "unsigned.test." transparent
   qname-minimisation: no
   ede: yes
 remote-control:
