@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/emersion/go-smtp"
+
 	"postern/internal/testkit"
 )
 
@@ -73,6 +75,18 @@ func TestFederationOfAllPairs(t *testing.T) {
 		if !soon(patience, func() bool { return strings.Contains(p.Log(), line) }) {
 			t.Errorf("Postfix does not log %q", line)
 		}
+	}
+
+	// What asks for TLS on all hops goes to who offers that, which Postfix does not; and its
+	// report that something arrived comes to who asked for it.
+	r := ant.reader()
+	const hops = "canary from hop to hop"
+	ant.send(&smtp.MailOptions{RequireTLS: true}, nil, letterTo(ant.owner, bee.owner, hops), bee.owner, fox.plain)
+	bee.reader().find(hops)
+	r.report(fox.plain, hops, "Status: 5.7.30", "does not offer REQUIRETLS")
+	ant.send(nil, &smtp.RcptOptions{Notify: []smtp.DSNNotify{smtp.DSNNotifySuccess}}, letterTo(ant.owner, fox.plain, "canary from far"), fox.plain)
+	if l := r.find("Final-Recipient: rfc822; "+fox.plain, "Action: delivered"); !strings.Contains(l.raw, "multipart/encrypted") {
+		t.Errorf("the report of Postfix is kept as\n%s", l.raw)
 	}
 
 	needles := canaryNeedles("canary from")

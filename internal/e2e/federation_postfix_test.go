@@ -106,14 +106,14 @@ func TestOtherOrganisations(t *testing.T) {
 
 	// It knows no addresses but ASCII.
 	umlaut := "jürgen@" + plain
-	ant.send(&smtp.MailOptions{UTF8: true}, letterTo(ant.owner, umlaut, "canary of Jürgen"), umlaut)
+	ant.send(&smtp.MailOptions{UTF8: true}, nil, letterTo(ant.owner, umlaut, "canary of Jürgen"), umlaut)
 	l = r.find("Final-Recipient: utf-8; "+umlaut, "message/global-delivery-status")
 	for _, word := range []string{"Action: failed", "Status: 5.6.7", "    550 5.6.7 mail server mx." + plain + " does not take addresses", "takes only addresses in ASCII"} {
 		if !strings.Contains(l.text, word) {
 			t.Errorf("the report does not say %q:\n%s", word, l.text)
 		}
 	}
-	ant.send(&smtp.MailOptions{UTF8: true}, letterTo(ant.owner, "bob@"+plain, "canary of ASCII"), "bob@"+plain)
+	ant.send(&smtp.MailOptions{UTF8: true}, nil, letterTo(ant.owner, "bob@"+plain, "canary of ASCII"), "bob@"+plain)
 	wantMarked(t, ant, p.Messages(t, 3), "canary of ASCII")
 
 	ant.gone("")

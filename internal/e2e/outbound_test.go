@@ -100,11 +100,11 @@ func TestP4OutboundSurvivesKill(t *testing.T) {
 // submit sends a message as the owner, and returns the text of the last reply.
 func (m *member) submit(text string, to ...string) string {
 	m.t.Helper()
-	return m.send(nil, text, to...)
+	return m.send(nil, nil, text, to...)
 }
 
-// send is submit with parameters of MAIL.
-func (m *member) send(options *smtp.MailOptions, text string, to ...string) string {
+// send is submit with parameters of MAIL and of each RCPT.
+func (m *member) send(options *smtp.MailOptions, each *smtp.RcptOptions, text string, to ...string) string {
 	m.t.Helper()
 	c, err := smtp.DialStartTLS(m.at(587), m.trust())
 	if err != nil {
@@ -118,7 +118,7 @@ func (m *member) send(options *smtp.MailOptions, text string, to ...string) stri
 		m.t.Fatal("MAIL: ", err)
 	}
 	for _, r := range to {
-		if err := c.Rcpt(r, nil); err != nil {
+		if err := c.Rcpt(r, each); err != nil {
 			m.t.Fatal("RCPT: ", err)
 		}
 	}
