@@ -85,7 +85,7 @@ func TestInstallDepsKnowsEveryProgram(t *testing.T) {
 }
 
 // Who may not install is told what is missing, at once; where nothing is, nothing
-// happens.
+// happens but that npm puts there what the lock file says, if it has not yet.
 func TestInstallDepsWithoutRights(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
@@ -94,38 +94,95 @@ func TestInstallDepsWithoutRights(t *testing.T) {
 	for name, row := range map[string]struct {
 		missing string
 		code    int
+		lock    string // what npm has put there; "": nothing
+		npm     bool
 	}{
-		"one is missing": {"knot", 1},
-		"all are there":  {"nothing", 0},
+		"one is missing":      {"knot", 1, "", false},
+		"all are there":       {"nothing", 0, "the lock", false},
+		"modules are missing": {"nothing", 0, "", true},
+		"modules are old":     {"nothing", 0, "another lock", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
+			script, dir := copyOfInstallDeps(t, row.lock)
 			for program, text := range map[string]string{
 				"id":         "echo 1000",
 				"sudo":       "exit 1",
 				"apt-get":    "echo apt-get was run; exit 7",
 				"apt-cache":  "exit 0",
 				"dpkg-query": `[ "${!#}" = ` + row.missing + ` ] || echo -n installed`,
+				"node":       "",
+				"npm":        `mkdir -p node_modules; echo "npm $*"`,
 			} {
-				if err := os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/bash\n"+text+"\n"), 0o700); err != nil {
-					t.Fatal(err)
-				}
+				writeProgram(t, filepath.Join(dir, program), text)
 			}
-			cmd := exec.CommandContext(t.Context(), "../scripts/install-deps")
-			cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
-			out, err := cmd.CombinedOutput()
-			text := string(out)
+			run := func() (text string, code int) {
+				cmd := exec.CommandContext(t.Context(), "bash", script)
+				cmd.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+				out, _ := cmd.CombinedOutput()
+				return string(out), cmd.ProcessState.ExitCode()
+			}
+			text, code := run()
 			if strings.Contains(text, "testsuite") { // really missing on this machine
-				row.code = 1
+				row.code, row.npm = 1, false
 				text = strings.ReplaceAll(text, "  libpython3.x-testsuite\n", "")
 			}
-			if code := cmd.ProcessState.ExitCode(); code != row.code || strings.Contains(text, "apt-get was run") {
-				t.Fatalf("exit code %d, %v\n%s", code, err, out)
+			if code != row.code || strings.Contains(text, "apt-get was run") || strings.Contains(text, "npm ci --ignore-scripts ") != row.npm {
+				t.Fatalf("exit code %d\n%s", code, text)
 			}
 			if row.missing == "knot" && !strings.HasSuffix(text, "by sudo:\n  knot\n") {
-				t.Errorf("%s", out)
+				t.Errorf("%s", text)
+			}
+			if again, _ := run(); strings.Contains(again, "npm") {
+				t.Errorf("run again:\n%s", again)
 			}
 		})
+	}
+}
+
+// copyOfInstallDeps puts the script into a tree of its own, in which npm has installed
+// by a lock file; dir is a directory for programs.
+func copyOfInstallDeps(t *testing.T, installed string) (script, dir string) {
+	t.Helper()
+	text, err := os.ReadFile("../scripts/install-deps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	node := filepath.Join(root, "internal", "e2e", "testdata", "node")
+	for _, d := range []string{filepath.Join(node, "node_modules"), filepath.Join(root, "scripts"), filepath.Join(root, "bin")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{"package-lock.json": "the lock", "node_modules/installed-lock.json": installed} {
+		if err := os.WriteFile(filepath.Join(node, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script = filepath.Join(root, "scripts", "install-deps")
+	if err := os.WriteFile(script, text, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return script, filepath.Join(root, "bin")
+}
+
+func writeProgram(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte("#!/bin/bash\n"+text+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The lock file says what is to be installed, and not where from: that is the business of
+// whoever installs it.
+func TestLockFileNamesNoHost(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("e2e/testdata/node/package-lock.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), `"integrity"`) || strings.Contains(string(text), `"resolved"`) {
+		t.Error("package-lock.json names where its packages come from: make it anew beside its .npmrc")
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"postern/internal/testkit"
 )
 
-// offsets are the ports that a gateway listens on: MX, IMAP, metrics, IMAPS.
-var offsets = []int{25, 143, 443, 925, 993}
+// offsets are the ports that a gateway listens on: MX, IMAP, HTTPS, submission, metrics, IMAPS.
+var offsets = []int{25, 143, 443, 465, 587, 925, 993}
 
 // portsMu guards portsTaken: every port that a gateway of this process has had, since
 // one that was stopped or killed comes back on the same ports.
