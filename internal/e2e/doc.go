@@ -11,6 +11,8 @@
 //	smtp_test.go imap_test.go      speaking to it
 //	federation*_test.go outbound_test.go  several of them, and mail servers of others
 //	openpgp_test.go restore_test.go  GnuPG, and taking a payload apart
+//	outpost_test.go tap_test.go    what leaves, and what a client has said and heard
+//	node_test.go testdata/node     programs of the Node.js world
 //	scan_test.go memory_test.go    searching disk, open files, log and memory
 //
 // The promises of the design are TestP1, TestP2, TestP4 and TestP6; the others are

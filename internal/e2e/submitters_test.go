@@ -87,3 +87,20 @@ func TestSubmitters(t *testing.T) {
 		}
 	})
 }
+
+// GNU SASL logs in by the mechanism that is bound to the channel of TLS (RFC 9266), and
+// with a wrong password by none. (Its SMTP does not greet before STARTTLS.)
+func TestGNUSASL(t *testing.T) {
+	t.Parallel()
+	gsasl := testkit.Parts(t, "gsasl")["gsasl"]
+	g := newGateway(t, options{})
+	for _, mechanism := range []string{"SCRAM-SHA-256-PLUS", "PLAIN"} {
+		for _, password := range []string{g.password, "wrong"} {
+			out, errOut, err := tool(t, nil, gsasl, "--client", "--imap", "--connect="+g.at(143), "--hostname="+hostname, "--starttls",
+				"--x509-ca-file="+g.tlsCert(), "--mechanism="+mechanism, "--authentication-id="+owner, "--authorization-id="+owner, "--password="+password)
+			if right := password == g.password; right != (err == nil) {
+				t.Errorf("with the password %v: %v\n%s%s", right, err, out, errOut)
+			}
+		}
+	}
+}
