@@ -23,6 +23,17 @@ type tap struct {
 // tap starts one before a port.
 func (g *gateway) tap(t testing.TB, port int) *tap {
 	t.Helper()
+	return g.tapped(t, port, g.tlsConfig())
+}
+
+// tap starts one before a port.
+func (m *member) tap(t testing.TB, port int) *tap {
+	t.Helper()
+	return m.tapped(t, port, m.trust())
+}
+
+func (g *gateway) tapped(t testing.TB, port int, trust *tls.Config) *tap {
+	t.Helper()
 	pair, err := tls.LoadX509KeyPair(g.tlsCert(), g.path("tls", "key.pem"))
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +43,7 @@ func (g *gateway) tap(t testing.TB, port int) *tap {
 		t.Fatal(err)
 	}
 	p := &tap{t: t, l: l}
-	server, trust := g.at(port), g.tlsConfig()
+	server := g.at(port)
 	p.conns.Go(func() {
 		for {
 			client, err := l.Accept()
