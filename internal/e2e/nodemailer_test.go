@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -135,6 +136,13 @@ func TestNodemailer(t *testing.T) {
 			t.Errorf("%s", m.Mail)
 		}
 	})
+	t.Run("one who is not here", func(t *testing.T) {
+		said, submitted := o.nodemailer(t, map[string]any{"to": []string{"nobody@example.org", dave}, "subject": "hello", "text": "hello"})
+		if !strings.HasSuffix(said.Response, ": 1 insecure (dave@example.net)") || !slices.Equal(said.Rejected, []string{"nobody@example.org"}) {
+			t.Errorf("it is told %+v", said)
+		}
+		leftMarked(t, o.left(t, dave, n).Content, submitted)
+	})
 	t.Run("a near miss", func(t *testing.T) {
 		said, _ := o.nodemailer(t, map[string]any{"to": dave, "subject": "[secrue] plans", "text": "hello"})
 		if !strings.HasPrefix(said.Response, "550 5.7.5 ") || !strings.Contains(said.Response, "[secure]") {
@@ -147,8 +155,8 @@ func TestNodemailer(t *testing.T) {
 			t.Errorf("it is told %+v", said)
 		}
 	})
-	if left := len(o.sink.Messages()); left != 2*n+1 {
-		t.Errorf("%d messages left, not %d", left, 2*n+1)
+	if left := len(o.sink.Messages()); left != 2*n+2 {
+		t.Errorf("%d messages left, not %d", left, 2*n+2)
 	}
 }
 
