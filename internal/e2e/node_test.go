@@ -16,8 +16,7 @@ const nodeDir = "testdata/node"
 // node runs one of them: in goes to it as JSON, and what it answers is read into out.
 func node(t testing.TB, name string, in, out any) {
 	t.Helper()
-	program := testkit.Parts(t, "node")["node"]
-	nodeModule(t, "installed-lock.json")
+	program := nodeProgram(t)
 	for _, file := range []string{name, "answer.mjs", "package-lock.json"} {
 		if _, err := os.Stat(filepath.Join(nodeDir, file)); err != nil { // see dependOnSource
 			t.Fatal(err)
@@ -34,6 +33,13 @@ func node(t testing.TB, name string, in, out any) {
 	if err := json.Unmarshal(text, out); err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, text)
 	}
+}
+
+// nodeProgram returns the path of Node.js, if what nodeDir needs is there too.
+func nodeProgram(t testing.TB) string {
+	t.Helper()
+	nodeModule(t, "installed-lock.json")
+	return testkit.Parts(t, "node")["node"]
 }
 
 // nodeModule returns the path of a file in node_modules, whose name is a pattern.

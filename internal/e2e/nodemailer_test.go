@@ -40,6 +40,7 @@ func (o *outpost) nodemailer(t *testing.T, mail map[string]any) (sentBy, []byte)
 // sealed to carol and marked for dave.
 func TestNodemailer(t *testing.T) {
 	t.Parallel()
+	nodeProgram(t)
 	o := newOutpost(t, options{})
 	device := newGnuPG(t)
 	o.pin(t, "carol@example.net", device.makeKey("carol@example.net", "future-default", "default", "never"))

@@ -19,6 +19,7 @@ type signature struct{ Domain, Selector, Algorithm, Result, Aligned string }
 // check says are to be published; and what leaves passes the strictest DMARC policy.
 func TestSignaturesOfWhatLeaves(t *testing.T) {
 	t.Parallel()
+	nodeProgram(t)
 	python := "/usr/bin/python3" // the packages belong to the system's, whatever others there are
 	if exec.Command(python, "-c", "import dkim, nacl").Run() != nil {
 		testkit.Missing(t, "python3-dkim, python3-nacl")
