@@ -28,7 +28,7 @@ func TestMuttSends(t *testing.T) {
 	p := o.tap(t, 465)
 	at := strings.Replace(owner, "@", "%40", 1) + "@127.0.0.1"
 	rc := fmt.Sprintf(`set folder=imaps://%s:%d/ spoolfile=+INBOX record=+Sent postponed="" from=%s realname=Alice
-set imap_pass=%s smtp_url=smtps://%s:%d/ smtp_pass=%s smtp_authenticators=scram-sha-256:plain ssl_force_tls=yes ssl_verify_host=yes certificate_file=%s
+set imap_pass=%s smtp_url=smtps://%s:%d/ smtp_pass=%s smtp_authenticators=plain ssl_force_tls=yes ssl_verify_host=yes certificate_file=%s
 set editor=true abort_unmodified=no copy=yes fcc_clear=no crypt_use_gpgme=yes quit=yes sleep_time=0 wait_key=no charset=utf-8 send_charset=utf-8
 `, at, o.base+993, owner, o.password, at, p.port(), o.password, o.tlsCert())
 	body := writeFile(t, "body", []byte("Schöne Grüße,\n.\nFrom the start of a line \n"))
