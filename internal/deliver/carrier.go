@@ -82,6 +82,10 @@ type Result struct {
 	TLS string
 	// DSN says that the next hop takes over the sender's wishes for reports.
 	DSN bool
+	// Unreached says of a Retry that no host let us come as far as this message: others
+	// for the domain fare no better now. It is not said where a copy asks for more TLS
+	// than others do and does not get it.
+	Unreached bool
 
 	said bool // the words are the next hop's reply
 }
@@ -254,7 +258,8 @@ func (c *Carrier) Deliver(ctx context.Context, r Request) []Result {
 	defer cancel()
 	d := &delivery{Carrier: c, Request: r, ctx: ctx, results: make([]Result, len(r.Rcpts))}
 	d.run()
-	for _, result := range d.results {
+	for i, result := range d.results {
+		d.results[i].Unreached = result.Status == Retry && !d.reached && !d.own
 		tls := result.TLS
 		if result.Status != Delivered {
 			tls = ""

@@ -21,6 +21,14 @@ func (f *failure) Error() string {
 
 func (f *failure) Unwrap() error { return f.cause }
 
+// orNil keeps a nil failure from becoming an error that is not nil.
+func (f *failure) orNil() error {
+	if f == nil {
+		return nil
+	}
+	return f
+}
+
 // later is a failure that may pass.
 func later(enhanced, format string, args ...any) *failure {
 	return &failure{Result: Result{Status: Retry, Code: 451, Enhanced: enhanced, Text: clean(fmt.Sprintf(format, args...))}}
@@ -61,6 +69,8 @@ type delivery struct {
 	pending  []int // recipients that have no result yet
 	noted    *failure
 	tried    int
+	reached  bool          // a host was ready for a transaction
+	own      bool          // what went wrong may be due to this copy's own wishes, or to us
 	policy   *domainPolicy // of the domain, once it was asked for
 	mismatch bool          // a host did not keep the policy
 }
@@ -185,12 +195,13 @@ func (d *delivery) overHost(h hop) {
 	}
 	p, f := d.plan(h, found)
 	if f != nil {
+		d.own = d.own || d.verified()
 		d.note(f)
 		return
 	}
 	if s := d.pool.take(p.key); s != nil {
 		if f := d.over(s); f == nil || f.final {
-			if f != nil {
+			if d.reached = true; f != nil {
 				d.rest(f)
 			}
 			return
@@ -203,6 +214,7 @@ func (d *delivery) overHost(h hop) {
 		d.tried++
 		s, f := d.connect(h, a, p)
 		if f == nil {
+			d.reached = true
 			f = d.over(s)
 		}
 		if f == nil {

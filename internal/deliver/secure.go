@@ -91,6 +91,7 @@ func (d *delivery) domainPolicy() (*domainPolicy, *failure) {
 	if d.policy == nil {
 		p, f := d.policies.get(d.ctx, strings.ToLower(d.Domain))
 		if f != nil {
+			d.own = true
 			return nil, f
 		}
 		d.policy = p

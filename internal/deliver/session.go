@@ -84,6 +84,7 @@ func (d *delivery) open(h hop, a netip.Addr, p plan, wanted bool) (*session, *fa
 		return nil, f.at(s)
 	}
 	if f := d.secure(s, p, wanted); f != nil {
+		d.own = d.own || d.verified()
 		s.end()
 		return nil, f.at(s)
 	}
@@ -147,7 +148,11 @@ func (s *session) hello(mayBeOld bool) *failure {
 	}
 	name, _, _ := strings.Cut(r.lines[0], " ")
 	if strings.EqualFold(strings.TrimSuffix(name, "."), s.c.Hostname) {
-		return never("5.4.6", "mail for the domain loops back to this server, which does not serve it").last()
+		f := never("5.4.6", "mail for the domain loops back to this server, which does not serve it").last()
+		if s.conn == s.raw && !mayBeOld { // nobody has proven yet to be the host
+			f.Status, f.Code, f.Enhanced, f.final = Retry, 451, "4.4.6", false
+		}
+		return f
 	}
 	s.ext = parseExtensions(r.lines[1:])
 	return nil

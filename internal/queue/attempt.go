@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
-	"strings"
+	"slices"
 	"time"
 
 	"postern/internal/deliver"
@@ -31,7 +31,7 @@ func (q *Queue) attempt(ctx context.Context, g store.Group) store.Finish {
 	if unreached(results) {
 		n := g.Failures + 1
 		f.Lanes = []store.LaneOutcome{{Lane: g.Lane, Failures: n, Until: q.Now().Add(jitter(q.Schedule.after(n))), Reason: results[0].Text}}
-	} else if g.Failures > 0 {
+	} else if g.Failures > 0 && slices.ContainsFunc(results, answered) {
 		f.Lanes = []store.LaneOutcome{{Lane: g.Lane}}
 	}
 	var failed, relayed []reported
@@ -153,18 +153,19 @@ func allRetry(results []deliver.Result) bool {
 }
 
 // unreached reports whether nobody at the domain said anything about this message, so
-// that other messages would fare no better: no host could be found or connected to
-// (RFC 3463 X.4.X in the carrier's own words), or a host takes no mail now (421, RFC 5321
-// 3.8). X.4.7, an attempt that took too long, may be this message's fault.
+// that other messages would fare no better: no host was found, or let us come as far as
+// the message, or a host takes no mail now (421, RFC 5321 3.8).
 func unreached(results []deliver.Result) bool {
 	for _, r := range results {
-		network := r.TLS == "" && strings.HasPrefix(r.Enhanced, "4.4.") && r.Enhanced != "4.4.7"
-		if r.Status != deliver.Retry || !network && r.Code != 421 {
+		if r.Status != deliver.Retry || !r.Unreached && r.Code != 421 {
 			return false
 		}
 	}
 	return true
 }
+
+// answered says that a host of the domain had a say in a result.
+func answered(r deliver.Result) bool { return r.Status == deliver.Delivered || r.TLS != "" }
 
 // reconsider has each recipient of a Held copy decided anew. Those that were are gone
 // from the queue.

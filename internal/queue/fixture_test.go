@@ -257,5 +257,5 @@ func refusal(code int, enhanced, text string) deliver.Result {
 
 // downtime is what the carrier says of a domain that cannot be reached.
 func downtime(domain string) deliver.Result {
-	return deliver.Result{Status: deliver.Retry, Code: 451, Enhanced: "4.4.1", Text: fmt.Sprintf("mail server mx.%s cannot be reached", domain)}
+	return deliver.Result{Status: deliver.Retry, Code: 451, Enhanced: "4.4.1", Text: fmt.Sprintf("mail server mx.%s cannot be reached", domain), Unreached: true}
 }
