@@ -13,7 +13,8 @@
 //	dial.go         hosts to addresses to connections
 //	secure.go       what TLS a host has to prove, in the order DANE, MTA-STS, neither
 //	dane.go         TLSA records and what they prove
-//	mtasts.go       the policy of a domain; policyfetch.go where it comes from
+//	mtasts.go       the policy of a domain; policyfetch.go where it comes from,
+//	                policycache.go what is remembered of it, and kept alive
 //	session.go      greeting, EHLO, STARTTLS
 //	transaction.go  MAIL to the end of the content; parameters.go what goes with them
 //	content.go      the octets of a message as they leave
@@ -48,5 +49,5 @@
 // Opportunistic is TLS with whatever certificate if STARTTLS is offered, and else in
 // clear; also in clear, on another connection, if the handshake fails. That a policy
 // cannot be fetched leaves ordinary mail opportunistic as RFC 8461 3.3 wants; one that
-// was fetched earlier holds until it expires.
+// was fetched earlier holds until it expires, and is fetched again before that.
 package deliver

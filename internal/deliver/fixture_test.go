@@ -53,7 +53,7 @@ func newAuthority(t testing.TB) *authority {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(1000 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		NotAfter: time.Now().Add(20000 * time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
@@ -195,7 +195,7 @@ func (w *world) policy(text string, names ...string) *site {
 	if len(names) == 0 {
 		names = []string{"mta-sts." + domain}
 	}
-	web.TLS = config(w.ca.issue(w.t, time.Now().Add(100*time.Hour), names...))
+	web.TLS = config(w.ca.issue(w.t, time.Now().Add(9000*time.Hour), names...))
 	web.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
 	web.StartTLS()
 	w.t.Cleanup(web.Close)

@@ -17,67 +17,8 @@ import (
 	"postern/internal/dns"
 )
 
-// Policy is an MTA-STS policy as it is remembered.
-type Policy struct {
-	// ID is that of the domain's TXT record when the policy was fetched.
-	ID string
-	// Text is the policy as the domain publishes it.
-	Text []byte
-	// Fetched is when; until Expires the policy holds, whatever happens to it.
-	Fetched, Expires time.Time
-}
-
-// Cache remembers policies. One that is lost at a restart lets whoever controls the
-// network then send mail where it likes, once: a lasting one is better.
-type Cache interface {
-	// Load returns what is remembered of a domain; ok is false if nothing is.
-	Load(ctx context.Context, domain string) (p Policy, ok bool, err error)
-	// Save replaces what is remembered of a domain.
-	Save(ctx context.Context, domain string, p Policy) error
-}
-
-// Memory is a Cache in memory. It is safe for concurrent use.
-type Memory struct {
-	mu  sync.Mutex
-	max int
-	all map[string]Policy
-}
-
-// NewMemory returns a Cache that remembers so many policies; 0 is 10,000.
-func NewMemory(most int) *Memory {
-	if most <= 0 {
-		most = 10_000
-	}
-	return &Memory{max: most, all: map[string]Policy{}}
-}
-
-// Load implements Cache.
-func (m *Memory) Load(_ context.Context, domain string) (Policy, bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	p, ok := m.all[domain]
-	return p, ok, nil
-}
-
-// Save implements Cache. If there are too many, any other one is forgotten.
-func (m *Memory) Save(_ context.Context, domain string, p Policy) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for other := range m.all {
-		if len(m.all) < m.max {
-			break
-		}
-		delete(m.all, other)
-	}
-	m.all[domain] = p
-	return nil
-}
-
 const (
 	httpsPort = 443
-	// refreshAfter is when a policy is fetched again although its id is the same, so
-	// that it does not expire while mail goes to the domain; sooner if it is short-lived.
-	refreshAfter = 24 * time.Hour
 	// fetchPause is how long a domain whose policy could not be fetched is left alone
 	// (RFC 8461 3.3).
 	fetchPause = 5 * time.Minute
@@ -101,6 +42,7 @@ type policies struct {
 	flying    sync.WaitGroup
 
 	mu      sync.Mutex
+	recent  map[string]recalled
 	failed  map[string]time.Time // until when a domain is left alone
 	flights map[string]*policyFlight
 }
@@ -113,7 +55,7 @@ type policyFlight struct {
 }
 
 func newPolicies(c *Carrier) *policies {
-	p := &policies{c: c, failed: map[string]time.Time{}, flights: map[string]*policyFlight{}}
+	p := &policies{c: c, recent: map[string]recalled{}, failed: map[string]time.Time{}, flights: map[string]*policyFlight{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.transport = &http.Transport{
 		DialContext:            p.dial,
@@ -137,29 +79,31 @@ func (p *policies) close() {
 // get returns what is known of a domain's policy, and asks where that is not enough.
 // A failure is one of our own memory.
 func (p *policies) get(ctx context.Context, domain string) (*domainPolicy, *failure) {
-	kept, ok, err := p.c.Policies.Load(ctx, domain)
+	r, err := p.recall(ctx, domain)
 	if err != nil {
 		return nil, later("4.3.0", "what is remembered of the domain's MTA-STS policy cannot be read").because(err)
 	}
 	now := p.c.Now()
-	var known *domainPolicy
-	if ok && now.Before(kept.Expires) {
-		if parsed, err := parsePolicy(kept.Text); err == nil {
-			known = &domainPolicy{policy: parsed, text: string(kept.Text)}
-		}
+	known := r.domainPolicy
+	if known != nil && !now.Before(r.kept.Expires) {
+		known = nil
+	}
+	if known != nil && now.Sub(r.kept.Used) > usedEvery {
+		r.kept.Used = now
+		p.save(ctx, domain, r.kept, known)
 	}
 	id, published, f := p.published(ctx, domain)
 	switch {
 	case known != nil && (f != nil || !published):
 		return known, nil // RFC 8461 5.1: it holds until it expires
-	case known != nil && id == kept.ID && now.Sub(kept.Fetched) < min(refreshAfter, kept.Expires.Sub(kept.Fetched)/2):
+	case known != nil && id == r.kept.ID && now.Before(r.kept.Refresh):
 		return known, nil
 	case known == nil && f != nil:
 		return &domainPolicy{unknown: true}, nil
 	case !published:
 		return &domainPolicy{}, nil
 	}
-	fetched, err := p.fetch(ctx, domain, id)
+	fetched, err := p.fetch(ctx, domain, id, now)
 	if err == nil {
 		return fetched, nil
 	}
@@ -185,7 +129,7 @@ func (p *policies) renew(ctx context.Context, domain string, old *domainPolicy) 
 	if f != nil || !published {
 		return old, false
 	}
-	renewed, err := p.fetch(ctx, domain, id)
+	renewed, err := p.fetch(ctx, domain, id, p.c.Now())
 	if err != nil {
 		return old, false
 	}
@@ -195,8 +139,8 @@ func (p *policies) renew(ctx context.Context, domain string, old *domainPolicy) 
 var errLeftAlone = errors.New("the policy could not be fetched a short while ago")
 
 // fetch gets a policy and remembers it, or that it could not be had. Deliveries that
-// want the same one at the same time share it.
-func (p *policies) fetch(ctx context.Context, domain, id string) (*domainPolicy, error) {
+// want the same one at the same time share it. used is when mail went by it last.
+func (p *policies) fetch(ctx context.Context, domain, id string, used time.Time) (*domainPolicy, error) {
 	p.mu.Lock()
 	if p.c.Now().Before(p.failed[domain]) || p.ctx.Err() != nil {
 		p.mu.Unlock()
@@ -221,10 +165,15 @@ func (p *policies) fetch(ctx context.Context, domain, id string) (*domainPolicy,
 	if err != nil {
 		return nil, err
 	}
+	d := &domainPolicy{policy: parsed, text: string(f.text)}
 	now := p.c.Now()
-	// That it cannot be written down does not make it wrong: it is fetched again.
-	_ = p.c.Policies.Save(ctx, domain, Policy{ID: id, Text: f.text, Fetched: now, Expires: now.Add(parsed.maxAge)})
-	return &domainPolicy{policy: parsed, text: string(f.text), fresh: true}, nil
+	p.save(ctx, domain, Policy{
+		ID: id, Text: f.text, Fetched: now, Expires: now.Add(parsed.maxAge),
+		Refresh: now.Add(min(refreshAfter, parsed.maxAge/2)), Used: used,
+	}, d)
+	fresh := *d
+	fresh.fresh = true
+	return &fresh, nil
 }
 
 // fly does not end with the context of whoever asked first: others may wait too.

@@ -325,6 +325,90 @@ func TestPolicyMemory(t *testing.T) {
 	}
 }
 
+// TestPolicyRefresh: a policy outlives a restart and those who stop mail from going to the
+// domain until it expires, as it is fetched again before; not if nobody writes there.
+func TestPolicyRefresh(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	clock := testkit.NewClock()
+	clock.Set(time.Now())
+	w.o.Now, w.o.Policies = clock.Now, NewMemory(0)
+	w.mta(1, &testkit.MTA{TLS: config(w.ca.issue(t, time.Now().Add(9000*time.Hour), "mx.example.test"))})
+	s := w.policy(enforce)
+	refresh := func() { w.carrier().policies.refresh(t.Context()) }
+	refresh()
+	want(t, "first", deliver(t, w.carrier()), bySTS)
+	refresh()
+	if n := s.asked.Load(); n != 1 {
+		t.Errorf("fetched %d times", n)
+	}
+	for range 4 {
+		clock.Advance(13 * time.Hour) // over half of its life, and in the end beyond it
+		refresh()
+	}
+	if n := s.asked.Load(); n != 5 {
+		t.Errorf("fetched %d times", n)
+	}
+	// Now the page cannot be had: what is kept holds, and it is not asked for all the time.
+	s.text.Store("rubbish")
+	clock.Advance(13 * time.Hour)
+	refresh()
+	refresh()
+	if n := s.asked.Load(); n != 6 {
+		t.Errorf("fetched %d times", n)
+	}
+	clock.Advance(10 * time.Hour)
+	refresh()
+	if n := s.asked.Load(); n != 7 {
+		t.Errorf("fetched %d times", n)
+	}
+	s.text.Store(strings.Replace(enforce, "mx.example", "other.example", 1))
+	clock.Advance(45 * time.Minute)
+	refresh()
+	want(t, "refreshed at last", deliver(t, w.carrier()), notTried)
+	// It was used today, and is not for a hundred days.
+	before := s.asked.Load()
+	for range 200 {
+		clock.Advance(12 * time.Hour)
+		refresh()
+	}
+	if n := s.asked.Load() - before; n < 150 || n > 190 {
+		t.Errorf("fetched %d times in 100 days", n)
+	}
+}
+
+// TestPolicyRecalled: the cache is not asked for every message.
+func TestPolicyRecalled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.mta(1, &testkit.MTA{TLS: config(w.ca.issue(t, time.Now().Add(time.Hour), "mx.example.test"))})
+	w.policy(enforce)
+	kept := &counted{Cache: NewMemory(0)}
+	w.o.Policies = kept
+	c := w.carrier()
+	for range 9 {
+		want(t, "result", deliver(t, c), bySTS)
+	}
+	if kept.loads != 1 || kept.saves != 1 {
+		t.Errorf("%d loads, %d saves", kept.loads, kept.saves)
+	}
+}
+
+type counted struct {
+	Cache
+	loads, saves int
+}
+
+func (c *counted) Load(ctx context.Context, domain string) (Policy, bool, error) {
+	c.loads++
+	return c.Cache.Load(ctx, domain)
+}
+
+func (c *counted) Save(ctx context.Context, domain string, p Policy) error {
+	c.saves++
+	return c.Cache.Save(ctx, domain, p)
+}
+
 // TestPolicyPage: what the web server may not do (RFC 8461 3.3).
 func TestPolicyPage(t *testing.T) {
 	t.Parallel()
@@ -389,6 +473,9 @@ func (brokenCache) Load(context.Context, string) (Policy, bool, error) {
 	return Policy{}, false, errors.New("disk")
 }
 func (brokenCache) Save(context.Context, string, Policy) error { return errors.New("disk") }
+func (brokenCache) Due(context.Context, time.Time, time.Time, int) ([]string, error) {
+	return nil, errors.New("disk")
+}
 
 func TestMemory(t *testing.T) {
 	t.Parallel()

@@ -107,6 +107,7 @@ func (g *Gateway) tidy(ctx context.Context) {
 			g.sweepOrphans(ctx)
 			g.forgetPeers(ctx)
 			g.forgetExchanges(ctx)
+			g.forgetPolicies(ctx)
 			sweep.Reset(sweepEvery)
 		}
 	}
@@ -122,6 +123,13 @@ func (g *Gateway) forgetExchanges(ctx context.Context) {
 		if err != nil || n < exchangeBatch {
 			return
 		}
+	}
+}
+
+// forgetPolicies forgets MTA-STS policies that hold no more.
+func (g *Gateway) forgetPolicies(ctx context.Context) {
+	if _, err := g.Store.PurgeSTSPolicies(ctx, g.now()); err != nil && ctx.Err() == nil {
+		g.Log.Error("forget policies", telemetry.KeyError, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,7 +29,7 @@ func (g *Gateway) openQueue(b opener) error {
 	c, q := g.Config.Delivery, g.Config.Queue
 	g.Carrier = deliver.New(deliver.Options{
 		Hostname: g.Config.Hostname, Resolver: g.Resolver, Routes: routes(c.Routes), Port: uint16(c.Port), PolicyPort: uint16(c.PolicyPort),
-		AllowPrivate: c.AllowPrivate, RootCAs: roots, Now: g.now, Metrics: g.Metrics, Log: g.Log,
+		AllowPrivate: c.AllowPrivate, RootCAs: roots, Policies: policies{g.Store}, Now: g.now, Metrics: g.Metrics, Log: g.Log,
 	})
 	warn := time.Duration(q.WarnAfter)
 	if warn == 0 {
@@ -43,6 +44,28 @@ func (g *Gateway) openQueue(b opener) error {
 		Grace: grace - time.Second, Now: g.now, Log: g.Log, Metrics: g.Metrics, NewID: g.NewID,
 	})
 	return nil
+}
+
+// policies keeps other domains' MTA-STS policies in the store. It is a deliver.Cache.
+type policies struct{ store *store.Store }
+
+// Load implements deliver.Cache.
+func (p policies) Load(ctx context.Context, domain string) (deliver.Policy, bool, error) {
+	kept, err := p.store.STSPolicy(ctx, domain)
+	if errors.Is(err, store.ErrNotFound) {
+		return deliver.Policy{}, false, nil
+	}
+	return deliver.Policy(kept), err == nil, err
+}
+
+// Save implements deliver.Cache.
+func (p policies) Save(ctx context.Context, domain string, kept deliver.Policy) error {
+	return p.store.PutSTSPolicy(ctx, domain, store.STSPolicy(kept))
+}
+
+// Due implements deliver.Cache.
+func (p policies) Due(ctx context.Context, now, since time.Time, limit int) ([]string, error) {
+	return p.store.DueSTSPolicies(ctx, now, since, limit)
 }
 
 // node is a name that this gateway has again after it was restarted, and no other has.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"io"
 	"net"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/emersion/go-smtp"
 
+	"postern/internal/deliver"
 	"postern/internal/mail"
 	"postern/internal/queue"
 	"postern/internal/store"
@@ -125,5 +127,39 @@ func TestQueue(t *testing.T) {
 	n, err := again.Store.CountOutgoing(t.Context())
 	if err != nil || n.Waiting != 1 {
 		t.Errorf("%+v, %v", n, err)
+	}
+}
+
+// TestPoliciesLast: an MTA-STS policy holds after a restart, and is forgotten when it
+// holds no more.
+func TestPoliciesLast(t *testing.T) {
+	t.Parallel()
+	c := newConfig(t)
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	policy := deliver.Policy{ID: "1", Text: []byte("version: STSv1"), Fetched: now, Expires: now.Add(time.Hour), Refresh: now, Used: now}
+	g, err := Open(t.Context(), c, telemetry.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Carrier.Policies.Save(t.Context(), "there.test", policy); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if g, err = Open(t.Context(), c, telemetry.Discard()); err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if got, ok, err := g.Carrier.Policies.Load(t.Context(), "there.test"); !ok || err != nil || !reflect.DeepEqual(got, policy) {
+		t.Errorf("%+v %t %v", got, ok, err)
+	}
+	if got, err := g.Carrier.Policies.Due(t.Context(), now, now, 9); len(got) != 1 || err != nil {
+		t.Errorf("%v %v", got, err)
+	}
+	g.now = func() time.Time { return now.Add(2 * time.Hour) }
+	g.forgetPolicies(t.Context())
+	if _, ok, err := g.Carrier.Policies.Load(t.Context(), "there.test"); ok || err != nil {
+		t.Errorf("it is still there: %v", err)
 	}
 }

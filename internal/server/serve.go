@@ -123,6 +123,7 @@ func (g *Gateway) Start(ctx context.Context) (*Running, error) {
 	}
 	if g.Queue != nil {
 		r.run("queue", func() error { return g.Queue.Run(serving) })
+		r.run("policies", func() error { g.Carrier.RefreshPolicies(serving); return nil })
 	}
 	r.run("tidy", func() error { g.tidy(serving); return nil })
 	r.run("directory", func() error { g.Directory.Run(serving); return nil })

@@ -29,5 +29,6 @@
 //	flags, EXPUNGE, COPY flags.go keyword.go expunge.go copy.go
 //	the queue            outgoing.go lane.go claim.go finish.go waiting.go
 //	what was protected   exchange.go
+//	others' MTA-STS       stspolicy.go
 //	blobs, verification  blob.go check.go
 package store

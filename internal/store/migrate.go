@@ -12,7 +12,7 @@ var migrations embed.FS
 
 // schemaVersion is the version this program reads and writes; there is one file
 // in migrations for each version up to it.
-const schemaVersion = 5
+const schemaVersion = 6
 
 const versionTable = `CREATE TABLE IF NOT EXISTS schema_version (
 	version BIGINT NOT NULL PRIMARY KEY,

@@ -55,6 +55,7 @@ func testSuite(t *testing.T, open func(t testing.TB) *Store) {
 		{"Operator", testOperator},
 		{"RemovedSender", testRemovedSender},
 		{"QueueProperty", testQueueProperty},
+		{"STSPolicies", testSTSPolicies},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
