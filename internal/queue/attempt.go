@@ -17,6 +17,20 @@ import (
 // breakOff is how long a carrier may take to return after its context has ended.
 const breakOff = time.Second
 
+// perform does what is to be done with a group, records it, and returns it. If that panics,
+// as over a report, the group is tried again when its lease ends.
+func (q *Queue) perform(ctx context.Context, g store.Group, do func(context.Context, store.Group) store.Finish) (f store.Finish) {
+	defer func() {
+		if p := recover(); p != nil {
+			q.Log.Error("work", telemetry.KeyPart, "queue", telemetry.KeyID, g.Copy.ID.String(),
+				telemetry.KeyError, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	f = do(ctx, g)
+	q.finish(ctx, f)
+	return f
+}
+
 // attempt has a group carried to its next hop, or decided anew if it is Held, and says
 // what became of each recipient.
 func (q *Queue) attempt(ctx context.Context, g store.Group) store.Finish {
@@ -130,7 +144,7 @@ func (q *Queue) carry(ctx context.Context, g store.Group) []deliver.Result {
 func (q *Queue) request(g store.Group) deliver.Request {
 	c := g.Copy
 	r := deliver.Request{
-		Domain: g.Domain, From: c.From, Body: c.Body, UTF8: c.UTF8, EnvID: c.EnvID, Return: c.Return,
+		Domain: g.Domain, From: c.From, Body: c.Body, UTF8: c.UTF8, EnvID: c.EnvID, Return: returned(c),
 		RequireTLS: c.RequireTLS, VerifiedTLS: c.Level == mail.TLSOnly,
 		Open: func(ctx context.Context) (io.ReadCloser, error) { return q.Open(ctx, c) },
 	}
@@ -141,6 +155,15 @@ func (q *Queue) request(g store.Group) deliver.Request {
 		r.Rcpts = append(r.Rcpts, deliver.Rcpt{Address: rcpt.Address, Notify: rcpt.Notify, Original: rcpt.Original})
 	}
 	return r
+}
+
+// returned is how much of a copy a next hop may send back in a report, which goes we do
+// not know how: of one that is or has to be protected, the header section alone.
+func returned(c *store.Outgoing) string {
+	if c.Level == mail.Clear && !c.RequireTLS {
+		return c.Return
+	}
+	return "HDRS"
 }
 
 func allRetry(results []deliver.Result) bool {
@@ -168,9 +191,10 @@ func unreached(results []deliver.Result) bool {
 func answered(r deliver.Result) bool { return r.Status == deliver.Delivered || r.TLS != "" }
 
 // reconsider has each recipient of a Held copy decided anew. Those that were are gone
-// from the queue.
+// from the queue. One that cannot leave, as is known by now, goes back to its sender.
 func (q *Queue) reconsider(ctx context.Context, g store.Group) store.Finish {
 	var f store.Finish
+	var failed []reported
 	for _, r := range g.Rcpts {
 		err := q.decide(ctx, g, r)
 		if err == nil {
@@ -182,11 +206,18 @@ func (q *Queue) reconsider(ctx context.Context, g store.Group) store.Finish {
 			o.Due = o.Due.Add(jitter(q.Schedule.Held))
 			e := mail.AsError(err)
 			o.Attempted, o.Reply = true, store.Reply{Enhanced: plain(e.Enhanced), Text: plain(e.Text)}
-			q.Metrics.QueueRecipient(telemetry.QueueDeferred)
+			if o.Done = permanent(err); o.Done {
+				failed = append(failed, reported{len(f.Outcomes), r, o.Reply})
+				f.Audit = append(f.Audit, store.Audit{Time: q.Now(), Kind: "relay", Subject: g.Copy.Source, Detail: "not sent to " + r.Domain + ", after it was held"})
+				q.Metrics.QueueRecipient(telemetry.QueueFailed)
+			} else {
+				q.Metrics.QueueRecipient(telemetry.QueueDeferred)
+			}
 			q.Log.Debug("still held", telemetry.KeyPart, "queue", telemetry.KeyID, g.Copy.ID.String(), telemetry.KeyError, err)
 		}
 		f.Outcomes = append(f.Outcomes, o)
 	}
+	q.reportAll(ctx, g, eventFailed, store.Failed, failed, &f)
 	return f
 }
 

@@ -190,6 +190,13 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// cutOff is a store whose leases cannot be renewed.
+type cutOff struct{ *store.Store }
+
+func (cutOff) RenewOutgoing(context.Context, []store.Group, time.Time) ([]store.ID, error) {
+	return nil, errors.New("no route to the database")
+}
+
 // TestLostLease: a delivery outlives its lease, as when a node could not reach the
 // database; another node takes over. It is delivered twice at worst, which is counted.
 func TestLostLease(t *testing.T) {
@@ -201,6 +208,7 @@ func TestLostLease(t *testing.T) {
 		return all(refusal(451, "4.0.0", "late"))(ctx, r)
 	})
 	b.put(mail.Sealed, nil, "a@there.test")
+	b.queue = New(b.options(cutOff{b.store}))
 	stop := b.run(b.queue)
 	b.until("in hand", func() bool { return b.attempts("there.test") == 1 })
 	b.setAnswer(all(deliver.Result{Status: deliver.Delivered}))
@@ -222,4 +230,52 @@ func TestLostLease(t *testing.T) {
 			t.Errorf("lost %v", f)
 		}
 	}
+}
+
+// TestSlept: what this node has in hand is its own, however long the machine slept.
+func TestSlept(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	goOn := make(chan struct{})
+	b.setAnswer(func(ctx context.Context, r deliver.Request) []deliver.Result {
+		if r.Domain == "slow.test" {
+			<-goOn
+		}
+		return all(deliver.Result{Status: deliver.Delivered})(ctx, r)
+	})
+	b.put(mail.Sealed, nil, "a@slow.test")
+	b.run(b.queue)
+	b.until("in hand", func() bool { return b.attempts("slow.test") == 1 })
+	b.clock.Advance(5 * time.Hour) // it is late by now, too
+	b.put(mail.Sealed, nil, "b@there.test")
+	b.until("delivered", func() bool { return b.attempts("there.test") == 1 && len(b.rows()) == 1 })
+	b.until("looked for", func() bool { return b.rows()[0].Lease.After(b.clock.Now()) })
+	close(goOn)
+	b.until("delivered", func() bool { return len(b.rows()) == 0 })
+	if n := b.attempts("slow.test"); n != 1 || len(b.handed()) != 0 {
+		t.Errorf("%d attempts, reports %+v", n, b.handed())
+	}
+}
+
+// TestPanickingReport: one message that is too much for us does not end everything.
+func TestPanickingReport(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.setAnswer(func(ctx context.Context, r deliver.Request) []deliver.Result {
+		if r.Domain == "no.test" {
+			return all(refusal(550, "5.1.1", "no"))(ctx, r)
+		}
+		return all(deliver.Result{Status: deliver.Delivered})(ctx, r)
+	})
+	b.refuse = func(mail.Source, mail.Address) error { panic("what a report") }
+	b.put(mail.Sealed, nil, "a@no.test")
+	b.run(b.queue)
+	b.until("tried", func() bool { return b.attempts("no.test") == 1 })
+	b.put(mail.Sealed, nil, "b@there.test")
+	b.until("delivered", func() bool { return len(b.rows()) == 1 })
+	b.mu.Lock()
+	b.refuse = nil
+	b.mu.Unlock()
+	b.clock.Advance(leaseTime)
+	b.until("told", func() bool { return len(b.rows()) == 0 && len(b.handed()) == 1 })
 }

@@ -60,7 +60,7 @@ type Options struct {
 	// Open gives the octets of a copy as they leave.
 	Open func(context.Context, *store.Outgoing) (io.ReadCloser, error)
 	// Reconsider decides a Held copy of one recipient anew: it replaces the recipient,
-	// or returns why it still waits.
+	// or returns why it still waits, or by a *mail.Error of 5xx why it will never leave.
 	Reconsider func(context.Context, *store.Outgoing, store.OutgoingRcpt) error
 	// Acceptor takes reports, as mail.KindDSN.
 	Acceptor mail.Acceptor
@@ -86,10 +86,11 @@ type Queue struct {
 	Options
 	freed chan struct{} // capacity 1: a worker has room again
 
-	mu     sync.Mutex
-	hand   map[store.ID]store.Group // by claim
-	busy   map[store.Lane]int
-	failed error // why the last claim failed; nil: it did not
+	mu      sync.Mutex
+	hand    map[store.ID]store.Group // by claim
+	busy    map[store.Lane]int
+	failed  error     // why the last claim failed; nil: it did not
+	renewed time.Time // when the leases of what is in hand were last known to last
 
 	workers sync.WaitGroup
 }
@@ -208,9 +209,13 @@ func (q *Queue) take(ctx, work context.Context) time.Duration {
 		return lookEvery
 	}
 	now := q.Now()
-	got, err := q.Store.ClaimOutgoing(ctx, store.Claim{
-		Owner: q.Owner, Now: now, Until: now.Add(leaseTime), Limit: room, PerLane: q.PerDomain, Busy: busy,
-	})
+	err := q.renewLate(ctx, now)
+	var got store.Claimed
+	if err == nil {
+		got, err = q.Store.ClaimOutgoing(ctx, store.Claim{
+			Owner: q.Owner, Now: now, Until: now.Add(leaseTime), Limit: room, PerLane: q.PerDomain, Busy: busy,
+		})
+	}
 	q.note(ctx, err)
 	if err != nil {
 		return askAgain
@@ -222,7 +227,7 @@ func (q *Queue) take(ctx, work context.Context) time.Duration {
 		return lookEvery
 	}
 	// Never less than a moment, whatever clocks say.
-	return max(got.Next.Sub(now), 10*time.Millisecond)
+	return min(max(got.Next.Sub(now), 10*time.Millisecond), lookEvery)
 }
 
 // takeLate claims some of them and starts a worker for each copy. It returns whether
@@ -232,9 +237,13 @@ func (q *Queue) takeLate(ctx, work context.Context, slots chan struct{}) bool {
 		return false
 	}
 	now := q.Now()
-	groups, err := q.Store.ClaimOverdue(ctx, store.Overdue{
-		Owner: q.Owner, Now: now, Until: now.Add(leaseTime), Limit: overdueLimit, Age: q.Schedule.overdue(),
-	})
+	err := q.renewLate(ctx, now)
+	var groups []store.Group
+	if err == nil {
+		groups, err = q.Store.ClaimOverdue(ctx, store.Overdue{
+			Owner: q.Owner, Now: now, Until: now.Add(leaseTime), Limit: overdueLimit, Age: q.Schedule.overdue(),
+		})
+	}
 	q.note(ctx, err)
 	if err != nil {
 		return false
@@ -292,8 +301,7 @@ func (q *Queue) start(ctx context.Context, g store.Group, do func(context.Contex
 	}
 	q.mu.Unlock()
 	q.workers.Go(func() {
-		f := do(ctx, g)
-		q.finish(ctx, f)
+		q.perform(ctx, g, do)
 		q.mu.Lock()
 		delete(q.hand, g.ID)
 		if counted {
@@ -350,13 +358,34 @@ func (q *Queue) inHand() []store.Group {
 // renew keeps what is in hand. What was lost to another node may be delivered twice:
 // nobody can tell whether this one's delivery, once begun, comes through.
 func (q *Queue) renew(ctx context.Context) {
-	groups := q.inHand()
-	if len(groups) == 0 {
-		return
-	}
-	if _, err := q.Store.RenewOutgoing(ctx, groups, q.Now().Add(leaseTime)); err != nil && ctx.Err() == nil {
+	if err := q.renewAll(ctx); err != nil && ctx.Err() == nil {
 		q.Log.Error("renew claims", telemetry.KeyPart, "queue", telemetry.KeyError, err)
 	}
+}
+
+func (q *Queue) renewAll(ctx context.Context) error {
+	now := q.Now()
+	if groups := q.inHand(); len(groups) > 0 {
+		if _, err := q.Store.RenewOutgoing(ctx, groups, now.Add(leaseTime)); err != nil {
+			return err
+		}
+	}
+	q.mu.Lock()
+	q.renewed = now
+	q.mu.Unlock()
+	return nil
+}
+
+// renewLate renews what is in hand if that could not be done for long, because the store
+// was in trouble or the machine slept: else this node would claim it once more.
+func (q *Queue) renewLate(ctx context.Context, now time.Time) error {
+	q.mu.Lock()
+	late := now.Sub(q.renewed) > leaseTime/2
+	q.mu.Unlock()
+	if !late {
+		return nil
+	}
+	return q.renewAll(ctx)
 }
 
 // count sets the gauges.

@@ -231,6 +231,40 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// TestHeldForNothing: of what cannot leave, as is known by now, the sender hears at once.
+func TestHeldForNothing(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.decide = func(context.Context, *store.Outgoing, store.OutgoingRcpt) error {
+		return mail.Refuse(550, "5.7.5", "not sent: there is no certificate for a@there.test")
+	}
+	b.put(mail.Held, nil, "a@there.test")
+	b.run(b.queue)
+	b.until("given back", func() bool { return len(b.rows()) == 0 })
+	if got := b.handed(); len(got) != 1 || !strings.Contains(got[0].text, "Action: failed\r\nStatus: 5.7.5\r\n") ||
+		!strings.Contains(got[0].text, "not sent: there is no certificate") {
+		t.Errorf("reports %+v", got)
+	}
+}
+
+// TestReturn: a next hop is never asked to send back what had to be protected.
+func TestReturn(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		level      mail.Level
+		requireTLS bool
+		ret, want  string
+	}{
+		{mail.Clear, false, "FULL", "FULL"}, {mail.Clear, false, "", ""}, {mail.Clear, true, "FULL", "HDRS"},
+		{mail.TLSOnly, false, "FULL", "HDRS"}, {mail.Sealed, false, "FULL", "HDRS"}, {mail.EndToEnd, false, "", "HDRS"},
+	} {
+		o := &store.Outgoing{Level: c.level, RequireTLS: c.requireTLS, Return: c.ret}
+		if got := New(Options{}).request(store.Group{Copy: o}).Return; got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
 // TestCancel: the operator gives a message back.
 func TestCancel(t *testing.T) {
 	t.Parallel()
