@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"postern/internal/mail"
@@ -43,7 +44,7 @@ type Claimed struct {
 	Next time.Time
 }
 
-// ClaimOutgoing gives out what is due, lane by lane, to one owner until the lease ends:
+// ClaimOutgoing gives out what is due, to each lane its turn, to one owner until the lease ends:
 // no one else gets it before, and whoever asks after. Nothing but what it gives out is
 // looked at, however much waits.
 func (s *Store) ClaimOutgoing(ctx context.Context, c Claim) (Claimed, error) {
@@ -68,27 +69,30 @@ func (t *tx) claim(c Claim) (out Claimed, err error) {
 		return out, err
 	}
 	copies := map[ID]*Outgoing{}
+	c.Busy = maps.Clone(c.Busy) // this may run again
+	if c.Busy == nil {
+		c.Busy = map[Lane]int{}
+	}
 	full := map[Lane]bool{}
 	for lane, n := range c.Busy {
 		full[lane] = n >= c.PerLane
 	}
-	for _, lane := range due {
-		allowed := c.PerLane
-		if lane.Failures > 0 {
-			allowed = 1
-		}
-		for range min(allowed-c.Busy[lane.Lane], c.Limit-len(out.Groups)) {
-			g, err := t.claimGroup(c, lane, copies)
+	for len(due) > 0 && len(out.Groups) < c.Limit {
+		var more []Group
+		for i, n := range shares(due, c, c.Limit-len(out.Groups)) {
+			lane := due[i]
+			groups, err := t.claimLane(c, lane, n, copies)
 			if err != nil {
 				return out, err
 			}
-			if g.Copy == nil {
-				break
+			out.Groups = append(out.Groups, groups...)
+			c.Busy[lane.Lane] += len(groups)
+			full[lane.Lane] = c.Busy[lane.Lane] >= c.allowed(lane)
+			if len(groups) == n && !full[lane.Lane] {
+				more = append(more, lane)
 			}
-			out.Groups = append(out.Groups, g)
-			c.Busy = counted(c.Busy, lane.Lane)
 		}
-		full[lane.Lane] = c.Busy[lane.Lane] >= allowed
+		due = more
 	}
 	if err := t.flushLanes(); err != nil {
 		return out, err
@@ -97,13 +101,36 @@ func (t *tx) claim(c Claim) (out Claimed, err error) {
 	return out, err
 }
 
-// counted returns a copy of busy with one more for a lane: the claim may run again.
-func counted(busy map[Lane]int, l Lane) map[Lane]int {
-	next := map[Lane]int{l: 1}
-	for lane, n := range busy {
-		next[lane] += n
+// allowed is how many groups of a lane may be in hand.
+func (c *Claim) allowed(lane Group) int {
+	if lane.Failures > 0 {
+		return min(c.PerLane, 1)
 	}
-	return next
+	return c.PerLane
+}
+
+// shares says how many groups each lane may give out of so many: one from that of which
+// the least is in hand, again and again. A few domains with much to do must not take all
+// the room for as long as they have.
+func shares(due []Group, c Claim, groups int) []int {
+	n, have := make([]int, len(due)), make([]int, len(due))
+	for i, lane := range due {
+		have[i] = c.Busy[lane.Lane]
+	}
+	for ; groups > 0; groups-- {
+		least := -1
+		for i := range due {
+			if have[i] < c.allowed(due[i]) && (least < 0 || have[i] < have[least]) {
+				least = i
+			}
+		}
+		if least < 0 {
+			break
+		}
+		have[least]++
+		n[least]++
+	}
+	return n
 }
 
 // dueLanes returns lanes with something due, the first to be due first. A Group that
@@ -159,6 +186,21 @@ func scanRcpt(r scanner, q *QueuedRcpt, more ...any) error {
 		&q.Reply.Text, &q.Reply.Host}, more...)...)
 	q.Since, q.Due, q.Lease, q.Tried = fromMicros(since), dueTime(due), fromMicros(lease), fromMicros(tried)
 	return err
+}
+
+// claimLane claims at most n groups of a lane; fewer, if no more is due.
+func (t *tx) claimLane(c Claim, lane Group, n int, copies map[ID]*Outgoing) (groups []Group, err error) {
+	for range n {
+		g, err := t.claimGroup(c, lane, copies)
+		if err != nil {
+			return nil, err
+		}
+		if g.Copy == nil {
+			break
+		}
+		groups = append(groups, g)
+	}
+	return groups, nil
 }
 
 // claimGroup claims the recipients of the copy that is due first in a lane. A group

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -274,6 +275,41 @@ func testLanes(t *testing.T, s *Store) {
 	finish(t, s, Finish{Outcomes: outcomes(got.Groups[0], Outcome{Done: true}), Lanes: []LaneOutcome{up}}, 0)
 	if got = claim(t, s, time.Second, nil); len(got.Groups) != 2 {
 		t.Errorf("claimed %+v", got)
+	}
+}
+
+// testFair: lanes with much to do leave room for others, though theirs came first.
+func testFair(t *testing.T, s *Store) {
+	a := newAccount(t, s, "alice@example.org")
+	busy := map[Lane]int{}
+	for _, domain := range []string{"a.example", "b.example", "c.example"} {
+		for range 9 {
+			enqueue(t, s, a, mail.Sealed, domain)
+		}
+		busy[Lane{Domain: domain}] = 3
+	}
+	enqueue(t, s, a, mail.Sealed, "d.example")
+	take := func(limit int) (domains []string) {
+		t.Helper()
+		got, err := s.ClaimOutgoing(context.Background(), Claim{
+			Owner: "n", Now: time.Now(), Until: time.Now().Add(time.Hour), Limit: limit, PerLane: 6, Busy: busy,
+		})
+		noError(t, err)
+		for _, g := range got.Groups {
+			domains = append(domains, g.Domain)
+		}
+		slices.Sort(domains)
+		return domains
+	}
+	if got := take(1); !slices.Equal(got, []string{"d.example"}) {
+		t.Errorf("one has room: %v", got)
+	}
+	busy[Lane{Domain: "a.example"}] = 5
+	if got := take(5); !slices.Equal(got, []string{"a.example", "b.example", "b.example", "c.example", "c.example"}) {
+		t.Errorf("five have room: %v", got)
+	}
+	if len(busy) != 3 || busy[Lane{Domain: "a.example"}] != 5 {
+		t.Errorf("the claim changed what it was given: %v", busy)
 	}
 }
 

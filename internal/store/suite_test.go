@@ -49,6 +49,7 @@ func testSuite(t *testing.T, open func(t testing.TB) *Store) {
 		{"OutgoingRefuses", testOutgoingRefuses},
 		{"Claim", testClaim},
 		{"Lanes", testLanes},
+		{"Fair", testFair},
 		{"Groups", testGroups},
 		{"Replaced", testReplaced},
 		{"Overdue", testOverdue},
