@@ -1,8 +1,11 @@
 package deliver
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"postern/internal/mail"
 )
@@ -58,10 +61,38 @@ func (s *session) rcptLine(d *delivery, i int) string {
 	if n := notify(d.Rcpts[i].Notify); n != "" {
 		line += " NOTIFY=" + n
 	}
-	if kind, address, ok := strings.Cut(d.Rcpts[i].Original, ";"); ok && isAtom(kind) && address != "" && ascii(address) {
-		line += " ORCPT=" + kind + ";" + xtext(address)
+	if o := original(d.Rcpts[i].Original, d.utf8); o != "" {
+		line += " ORCPT=" + o
 	}
 	return line
+}
+
+// original writes the recipient that the sender named (RFC 3461 4.2, RFC 6533 3), "" if
+// it cannot be written. raw says that the transaction may have octets that are not ASCII.
+func original(s string, raw bool) string {
+	kind, address, ok := strings.Cut(s, ";")
+	switch {
+	case !ok || !isAtom(kind) || address == "":
+		return ""
+	case strings.EqualFold(kind, "utf-8") && utf8.ValidString(address):
+		return kind + ";" + unicodeText(address, raw)
+	case ascii(address):
+		return kind + ";" + xtext(address)
+	}
+	return ""
+}
+
+// unicodeText encodes as utf-8-addr-unitext, or utf-8-addr-xtext (RFC 6533 3).
+func unicodeText(s string, raw bool) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r <= ' ' || r == '+' || r == '=' || r == '\\' || r == 0x7f || r > 0x7f && (!raw || !unicode.IsPrint(r)) {
+			fmt.Fprintf(&b, `\x{%X}`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // notify writes the events of RFC 3461 4.1; "" for none given.

@@ -38,6 +38,12 @@ func TestCommands(t *testing.T) {
 		{"8bit", everything, eight, fmt.Sprintf("MAIL FROM:<bob@sender.test> SIZE=%d BODY=8BITMIME|RCPT TO:<alice@example.test>", len(body))},
 		{"8bit, not offered", nil, eight, "failed 550 5.6.3 none"},
 		{"reports", []string{"DSN"}, reports, "MAIL FROM:<bob@sender.test> RET=HDRS ENVID=id+2B1+3Dx+20y|RCPT TO:<alice@example.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Alice+2Bx@example.test"},
+		{"report on a UTF-8 address", []string{"DSN"}, func(r *Request) { r.Rcpts[0].Original = "utf-8;älice+x\\@example.test" },
+			`MAIL FROM:<bob@sender.test>|RCPT TO:<alice@example.test> ORCPT=utf-8;\x{E4}lice\x{2B}x\x{5C}@example.test`},
+		{"report on a UTF-8 address by UTF-8", []string{"DSN", "SMTPUTF8", "8BITMIME"}, func(r *Request) { r.UTF8, r.Rcpts[0].Original = true, "utf-8;älice=x\u2028@example.test" },
+			`MAIL FROM:<bob@sender.test> SMTPUTF8|RCPT TO:<alice@example.test> ORCPT=utf-8;älice\x{3D}x\x{2028}@example.test`},
+		{"report on an address that is neither", []string{"DSN"}, func(r *Request) { r.Rcpts[0].Original = "rfc822;älice@example.test" },
+			"MAIL FROM:<bob@sender.test>|RCPT TO:<alice@example.test>"},
 		{"reports, not offered", nil, reports, "MAIL FROM:<bob@sender.test>|RCPT TO:<alice@example.test>"},
 		{"no reports", []string{"DSN"}, func(r *Request) { r.Rcpts[0].Notify = mail.NotifyNever }, "MAIL FROM:<bob@sender.test>|RCPT TO:<alice@example.test> NOTIFY=NEVER"},
 		{"reports that break out", []string{"DSN"}, func(r *Request) {
