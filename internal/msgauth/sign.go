@@ -99,7 +99,7 @@ func (s *Signing) Fields(header []byte) ([]byte, error) {
 func oversigned() []string {
 	return []string{
 		"From", "To", "Cc", "Subject", "Date", "Reply-To", "Message-ID", "MIME-Version", "Content-Type",
-		"Autocrypt", "In-Reply-To", "References",
+		"Content-Transfer-Encoding", "Autocrypt", "In-Reply-To", "References",
 	}
 }
 
