@@ -141,4 +141,26 @@ func TestCheckRecords(t *testing.T) {
 	if len(r.find("DNS MTA-STS")) != 0 {
 		t.Errorf("%+v", r)
 	}
+	// Whoever asked before has to be told that it is taken back.
+	r = look("_mta-sts.here.test. IN TXT \"v=STSv1; id=" + id + ";\"")
+	r.want(t, "DNS MTA-STS here.test", Warn, "is another")
+}
+
+// TestSameKey: what others could not verify our signatures by is not our key.
+func TestSameKey(t *testing.T) {
+	t.Parallel()
+	const rsa, ed25519 = "v=DKIM1; k=rsa; p=AAAA", "v=DKIM1; k=ed25519; p=BBBB"
+	for _, c := range []struct {
+		found, want string
+		same        bool
+	}{
+		{rsa, rsa, true}, {ed25519, ed25519, true}, {"p=AAAA", rsa, true}, {"v=DKIM1; p=A A\tAA; n=x", rsa, true},
+		{"v=DKIM1; p=BBBB", ed25519, false}, {"v=DKIM1; k=rsa; p=BBBB", ed25519, false}, {"v=DKIM1; p=", rsa, false},
+		{"v=DKIM2; k=rsa; p=AAAA", rsa, false}, {"k=rsa; h=sha1; p=AAAA", rsa, false}, {"k=rsa; h=sha1:sha256; p=AAAA", rsa, true},
+		{"k=rsa; s=tlsrpt; p=AAAA", rsa, false}, {"k=rsa; s=email; p=AAAA", rsa, true}, {"k=rsa; s=*; p=AAAA", rsa, true},
+	} {
+		if got := sameKey(c.found, c.want); got != c.same {
+			t.Errorf("%q for %q: %t", c.found, c.want, got)
+		}
+	}
 }

@@ -46,29 +46,52 @@ func dkimRecords(keys vault.DKIMKeys) (all []txtRecord) {
 	for _, k := range keys {
 		all = append(all, txtRecord{
 			what: "DKIM " + k.Selector + " " + k.Domain, name: k.Name(), value: k.Record(),
-			same:    func(found string) bool { return tagValue(found, "p") == tagValue(k.Record(), "p") },
+			same:    func(found string) bool { return sameKey(found, k.Record()) },
 			without: "nobody can verify what is signed with this key",
 		})
 	}
 	return all
 }
 
+// sameKey says whether a record publishes the key that another one does, for the mail that
+// we sign (RFC 6376 3.6.1): without k= it is an RSA key, whatever p= holds.
+func sameKey(found, want string) bool {
+	or := func(tag, otherwise string) string {
+		if value := tagValue(found, tag); value != "" {
+			return value
+		}
+		return otherwise
+	}
+	lists := func(tag string, names ...string) bool {
+		value := or(tag, names[0])
+		return slices.ContainsFunc(names, func(s string) bool { return slices.Contains(strings.Split(value, ":"), s) })
+	}
+	return tagValue(found, "p") == tagValue(want, "p") && or("v", "DKIM1") == "DKIM1" && or("k", "rsa") == tagValue(want, "k") &&
+		lists("h", "sha256") && lists("s", "*", "email")
+}
+
 // transportRecords publish how others are to deliver to a domain, and where they are to
 // report (RFC 8461 3.1, RFC 8460 3).
 func transportRecords(cfg *config.Config, domain string) (all []txtRecord) {
 	if cfg.HTTPS.MTASTS != "none" {
-		_, id := server.MTASTS(cfg)
-		all = append(all, txtRecord{
-			what: "MTA-STS " + domain, name: "_mta-sts." + domain, value: "v=STSv1; id=" + id + ";",
-			same:    func(found string) bool { return tagValue(found, "v") == "STSv1" && tagValue(found, "id") == id },
-			without: "others do not ask for the MTA-STS policy as it is now",
-		})
+		all = append(all, policyRecord(cfg, domain))
 	}
 	return append(all, txtRecord{
 		what: "TLS reports " + domain, name: "_smtp._tls." + domain, value: "v=TLSRPTv1; rua=mailto:postmaster@" + domain,
 		same:    func(found string) bool { return tagValue(found, "v") == "TLSRPTv1" && tagValue(found, "rua") != "" },
 		without: "nobody reports when TLS to this server fails",
 	})
+}
+
+// policyRecord tells others which MTA-STS policy there is. With the mode none it is only
+// of use where there was another before, which it takes back (RFC 8461 8.3).
+func policyRecord(cfg *config.Config, domain string) txtRecord {
+	_, id := server.MTASTS(cfg)
+	return txtRecord{
+		what: "MTA-STS " + domain, name: "_mta-sts." + domain, value: "v=STSv1; id=" + id + ";",
+		same:    func(found string) bool { return tagValue(found, "v") == "STSv1" && tagValue(found, "id") == id },
+		without: "others do not ask for the MTA-STS policy as it is now",
+	}
 }
 
 // tagValue returns the value of a tag in a record of tags, such as "v=DKIM1; p=...",
@@ -109,7 +132,13 @@ func (r *Report) records(ctx context.Context, g *server.Gateway) {
 		if next := keys.Next(d); next != nil {
 			r.add("DKIM "+d, Fine, "the keys %s wait: postern dkim rotate %s --activate", next[0].Generation, d)
 		}
-		for _, txt := range append(dkimRecords(active), transportRecords(g.Config, d)...) {
+		wanted := append(dkimRecords(active), transportRecords(g.Config, d)...)
+		if old := policyRecord(g.Config, d); g.Config.HTTPS.MTASTS == "none" {
+			if found, err := g.Resolver.LookupTXT(ctx, old.name); err == nil && len(found) > 0 {
+				wanted = append(wanted, old)
+			}
+		}
+		for _, txt := range wanted {
 			switch there, err := published(ctx, g, txt); {
 			case there:
 				r.add("DNS "+txt.what, Fine, "%s", txt.name)
