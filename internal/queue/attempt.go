@@ -51,6 +51,7 @@ func (q *Queue) attempt(ctx context.Context, g store.Group) store.Finish {
 	var failed, relayed []reported
 	for i, r := range g.Rcpts {
 		result := results[i]
+		r.Tried = q.Now()
 		o := store.Outcome{Rcpt: r.ID, Claim: g.ID, Attempted: true, Reply: reply(result)}
 		switch result.Status {
 		case deliver.Delivered:

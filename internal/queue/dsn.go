@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -122,7 +123,7 @@ func (d *dsn) status(b *bytes.Buffer) {
 		}
 		fmt.Fprintf(b, "Final-Recipient: %s; %s\r\nAction: %s\r\nStatus: %s\r\n", kind, clean(r.rcpt.Address), d.action(), d.code(r))
 		if r.reply.Host != "" {
-			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", plain(r.reply.Host))
+			fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", mtaName(plain(r.reply.Host)))
 		}
 		if r.reply.Code != 0 && r.reply.Host != "" { // our own words are no reply of RFC 5321
 			fmt.Fprintf(b, "Diagnostic-Code: smtp; %d %s\r\n", r.reply.Code, plain(r.reply.Enhanced+" "+r.reply.Text))
@@ -136,6 +137,18 @@ func (d *dsn) status(b *bytes.Buffer) {
 			fmt.Fprintf(b, "Will-Retry-Until: %s\r\n", message.FormatDate(r.rcpt.Since.Add(d.GiveUp)))
 		}
 	}
+}
+
+// mtaName writes a host for a field of the type dns (RFC 3464 2.3.5).
+func mtaName(host string) string {
+	a, err := netip.ParseAddr(host)
+	switch {
+	case err != nil:
+		return host
+	case a.Is6():
+		return "[IPv6:" + host + "]"
+	}
+	return "[" + host + "]"
 }
 
 // action is RFC 3464 2.3.3.

@@ -129,6 +129,17 @@ func TestForm(t *testing.T) {
 	}
 }
 
+func TestMTAName(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{
+		"mx.there.test": "mx.there.test", "192.0.2.1": "[192.0.2.1]", "2001:db8::1": "[IPv6:2001:db8::1]",
+	} {
+		if got := mtaName(host); got != want {
+			t.Errorf("%s: %s", host, got)
+		}
+	}
+}
+
 // TestInjection: nothing that a peer or a sender wrote ends a line.
 func TestInjection(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 
 	"postern/internal/deliver"
 	"postern/internal/mail"
+	"postern/internal/message"
 	"postern/internal/store"
 	"postern/internal/testkit"
 )
@@ -73,7 +74,8 @@ func TestRetry(t *testing.T) {
 	b.until("refused", func() bool { return len(b.rows()) == 0 })
 	got := b.handed()
 	if len(got) != 1 || got[0].source.Kind != mail.KindDSN || !got[0].source.From.IsNull() || got[0].to[0].String() != "alice@here.test" ||
-		!strings.Contains(got[0].text, "Action: failed\r\nStatus: 5.1.1\r\n") || strings.Contains(got[0].text, "c@there.test") {
+		!strings.Contains(got[0].text, "Action: failed\r\nStatus: 5.1.1\r\n") ||
+		!strings.Contains(got[0].text, "Last-Attempt-Date: "+message.FormatDate(b.clock.Now())+"\r\n") || strings.Contains(got[0].text, "c@there.test") {
 		t.Errorf("reports %+v", got)
 	}
 }
