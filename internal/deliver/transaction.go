@@ -167,6 +167,11 @@ func (t *transaction) content() *failure {
 			return nil
 		}
 	}
+	if t.br.Buffered() > 0 {
+		// Whatever it is, it would be taken for the reply to the content.
+		t.spent, t.broken = true, true
+		return later("4.5.0", "mail server %s answers out of step", t.host).because(errReply)
+	}
 	if r, err := t.send(); err != nil {
 		t.unsent(r, err)
 		return nil
