@@ -87,6 +87,7 @@ func Check(ctx context.Context, path string, o CheckOptions) Report {
 	r.add("configuration", Fine, "%s", path)
 	leaf := r.tls(cfg, time.Now())
 	r.webNames(cfg, leaf)
+	r.enforced(cfg, leaf, time.Now())
 	r.secrets(cfg)
 	if r.policy(cfg) { // the data is not opened either without it
 		r.data(ctx, cfg, o)
@@ -193,6 +194,17 @@ func (r *Report) webNames(cfg *config.Config, leaf *x509.Certificate) {
 		if leaf.VerifyHostname("openpgpkey."+d) != nil && leaf.VerifyHostname(d) != nil {
 			r.add("TLS certificate", Warn, "is not for openpgpkey.%s: others cannot ask for the certificates of accounts there", d)
 		}
+	}
+}
+
+// enforced looks whether others deliver to us, where we tell them to do so only if the
+// certificate is good (RFC 8461 4.2).
+func (r *Report) enforced(cfg *config.Config, leaf *x509.Certificate, now time.Time) {
+	if leaf == nil || cfg.HTTPS.MTASTS != "enforce" || cfg.HTTPS.Listen == "" {
+		return
+	}
+	if leaf.VerifyHostname(cfg.Hostname) != nil || leaf.Issuer.String() == leaf.Subject.String() || now.After(leaf.NotAfter) {
+		r.add("MTA-STS", Bad, "https.mta_sts is \"enforce\", but others will not trust the TLS certificate: they deliver nothing. Set it to \"testing\" until there is a good one")
 	}
 }
 

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"net"
 	"os"
@@ -275,6 +277,34 @@ func TestCheckWebNames(t *testing.T) {
 	r = nil
 	if r.webNames(cfg, pair.Leaf); len(r) != 0 {
 		t.Errorf("nothing is published, but %+v", r)
+	}
+}
+
+// TestCheckEnforced: who has others deliver only to a good certificate needs one.
+func TestCheckEnforced(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	good := func() *x509.Certificate {
+		return &x509.Certificate{Issuer: pkix.Name{CommonName: "CA"}, DNSNames: []string{"mail.example.org"}, NotAfter: now.Add(time.Hour)}
+	}
+	for name, c := range map[string]struct {
+		change func(*x509.Certificate, *config.Config)
+		bad    int
+	}{
+		"good":         {func(*x509.Certificate, *config.Config) {}, 0},
+		"self-signed":  {func(l *x509.Certificate, _ *config.Config) { l.Issuer = l.Subject }, 1},
+		"another name": {func(l *x509.Certificate, _ *config.Config) { l.DNSNames = []string{"example.org"} }, 1},
+		"expired":      {func(l *x509.Certificate, _ *config.Config) { l.NotAfter = now.Add(-time.Hour) }, 1},
+		"testing":      {func(l *x509.Certificate, c *config.Config) { l.Issuer, c.HTTPS.MTASTS = l.Subject, "testing" }, 0},
+	} {
+		cfg, leaf := config.Default(), good()
+		cfg.HTTPS.MTASTS = "enforce"
+		c.change(leaf, cfg)
+		var r Report
+		r.enforced(cfg, leaf, now)
+		if len(r.find("MTA-STS")) != c.bad || c.bad > 0 && r.Err() == nil {
+			t.Errorf("%s: %+v", name, r)
+		}
 	}
 }
 
