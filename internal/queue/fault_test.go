@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -278,4 +279,51 @@ func TestPanickingReport(t *testing.T) {
 	b.mu.Unlock()
 	b.clock.Advance(leaseTime)
 	b.until("told", func() bool { return len(b.rows()) == 0 && len(b.handed()) == 1 })
+}
+
+// TestTwoNodes: nodes that share a store deliver everything once, and take over from one
+// another.
+func TestTwoNodes(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	path := filepath.Join(t.TempDir(), "postern.db")
+	open := func() *store.Store {
+		s, err := store.Open(t.Context(), store.Options{Path: path, Now: b.clock.Now})
+		noError(t, err)
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	b.store = open()
+	var err error
+	b.account, err = b.store.CreateAccount(t.Context(), b.account.Address, 0, nil)
+	noError(t, err)
+	const messages = 80
+	for i := range messages {
+		b.put(mail.Sealed, nil, fmt.Sprintf("%d@d%d.test", i, i%7), fmt.Sprintf("%d@other.test", i))
+	}
+	var nodes []*Queue
+	for n := range 2 {
+		o := b.options(open())
+		o.Owner = fmt.Sprintf("node%d", n)
+		nodes = append(nodes, New(o))
+	}
+	stop := b.run(nodes[0])
+	b.run(nodes[1])
+	b.until("some", func() bool { return len(b.rows()) < messages })
+	stop()
+	b.until("delivered", func() bool { return len(b.rows()) == 0 })
+	seen := map[string]int{}
+	for _, r := range b.requests {
+		for _, to := range r.Rcpts {
+			seen[to.Address]++
+		}
+	}
+	for address, n := range seen {
+		if n != 1 {
+			t.Errorf("%s: %d times", address, n)
+		}
+	}
+	if len(seen) != 2*messages {
+		t.Errorf("%d recipients", len(seen))
+	}
 }
