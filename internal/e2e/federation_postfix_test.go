@@ -94,8 +94,8 @@ func TestOtherOrganisations(t *testing.T) {
 	}
 	wantMarked(t, ant, p.Messages(t, 2), "canary of one of two")
 
-	// It is too large, as the server sees from its content, or from its declared size: that of
-	// a sealed copy is known before it is opened.
+	// It is too large, as is known from the size that the server offers to take, in clear and
+	// sealed.
 	carol := "carol@" + plain
 	ant.postern("cert", "pin", carol, certificateFor(t, carol))
 	large := "canary of too large\r\n" + strings.Repeat("All work and no play makes mail a large one.\r\n", 1000)
@@ -118,7 +118,7 @@ func TestOtherOrganisations(t *testing.T) {
 
 	ant.gone("")
 	for _, failed := range []string{ // each once: nothing of it was tried again
-		"clear to " + plain + " at mx." + plain + ", none: 550 5.1.1", "clear to " + plain + " at mx." + plain + ", none: 552 5.3.4",
+		"clear to " + plain + " at mx." + plain + ", none: 550 5.1.1", "clear to " + plain + ", none: 552 5.3.4",
 		"sealed to " + plain + ", none: 552 5.3.4", "clear to " + plain + ", none: 550 5.6.7",
 	} {
 		ant.relayed("failed " + failed)

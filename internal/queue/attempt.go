@@ -146,11 +146,8 @@ func (q *Queue) request(g store.Group) deliver.Request {
 	c := g.Copy
 	r := deliver.Request{
 		Domain: g.Domain, From: c.From, Body: c.Body, UTF8: c.UTF8, EnvID: c.EnvID, Return: returned(c),
-		RequireTLS: c.RequireTLS, VerifiedTLS: c.Level == mail.TLSOnly,
+		RequireTLS: c.RequireTLS, VerifiedTLS: c.Level == mail.TLSOnly, Size: q.Size(c),
 		Open: func(ctx context.Context) (io.ReadCloser, error) { return q.Open(ctx, c) },
-	}
-	if !c.Locked { // otherwise the stored size is another
-		r.Size = c.Size
 	}
 	for _, rcpt := range g.Rcpts {
 		r.Rcpts = append(r.Rcpts, deliver.Rcpt{Address: rcpt.Address, Notify: rcpt.Notify, Original: rcpt.Original})

@@ -74,6 +74,7 @@ func (b *bed) options(s Store) Options {
 			return io.NopCloser(strings.NewReader(original)), nil
 		},
 		Reconsider: func(ctx context.Context, o *store.Outgoing, r store.OutgoingRcpt) error { return b.decide(ctx, o, r) },
+		Size:       func(o *store.Outgoing) int64 { return o.Size },
 		Now:        b.clock.Now, Metrics: b.metrics, NewID: func() string { return b.store.NewID().String() },
 		Grace: 100 * time.Millisecond,
 	}

@@ -59,6 +59,8 @@ type Options struct {
 	Carrier Carrier
 	// Open gives the octets of a copy as they leave.
 	Open func(context.Context, *store.Outgoing) (io.ReadCloser, error)
+	// Size is how many octets of a copy leave, 0 if that is not known.
+	Size func(*store.Outgoing) int64
 	// Reconsider decides a Held copy of one recipient anew: it replaces the recipient,
 	// or returns why it still waits, or by a *mail.Error of 5xx why it will never leave.
 	Reconsider func(context.Context, *store.Outgoing, store.OutgoingRcpt) error

@@ -26,7 +26,7 @@ func TestDeliver(t *testing.T) {
 	b.until("delivered", func() bool { return len(b.rows()) == 0 })
 	for _, r := range b.requests {
 		sealed := r.Domain == "else.test"
-		if r.VerifiedTLS == sealed || r.RequireTLS == sealed || r.From != "alice@here.test" || r.Body != "7BIT" || (r.Size > 0) != sealed {
+		if r.VerifiedTLS == sealed || r.RequireTLS == sealed || r.From != "alice@here.test" || r.Body != "7BIT" || r.Size != int64(len(original)) {
 			t.Errorf("request %+v", r)
 		}
 		if !sealed && (len(r.Rcpts) != 2 || r.Rcpts[0].Original == "" || r.EnvID != "env" || r.Return != "HDRS" || !r.UTF8) {
@@ -261,7 +261,7 @@ func TestReturn(t *testing.T) {
 		{mail.TLSOnly, false, "FULL", "HDRS"}, {mail.Sealed, false, "FULL", "HDRS"}, {mail.EndToEnd, false, "", "HDRS"},
 	} {
 		o := &store.Outgoing{Level: c.level, RequireTLS: c.requireTLS, Return: c.ret}
-		if got := New(Options{}).request(store.Group{Copy: o}).Return; got != c.want {
+		if got := New(newBed(t).options(nil)).request(store.Group{Copy: o}).Return; got != c.want {
 			t.Errorf("%+v: %q", c, got)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"postern/internal/deliver"
 	"postern/internal/queue"
 	"postern/internal/store"
+	"postern/internal/vault"
 )
 
 // opener is what the queue needs of the bridge besides its door.
@@ -36,7 +37,7 @@ func (g *Gateway) openQueue(b opener) error {
 		warn = -1
 	}
 	g.Queue = queue.New(queue.Options{
-		Store: g.Store, Carrier: g.Carrier, Open: b.OpenOutgoing, Reconsider: b.Reconsider, Acceptor: g.Bridge, Wakes: g.Cluster,
+		Store: g.Store, Carrier: g.Carrier, Open: b.OpenOutgoing, Size: size, Reconsider: b.Reconsider, Acceptor: g.Bridge, Wakes: g.Cluster,
 		Hostname: g.Config.Hostname, Owner: g.node(), Workers: q.Workers, PerDomain: q.PerDomain,
 		Schedule: queue.Schedule{
 			First: time.Duration(q.RetryFirst), Last: time.Duration(q.RetryLast), GiveUp: time.Duration(q.GiveUpAfter), Warn: warn,
@@ -44,6 +45,14 @@ func (g *Gateway) openQueue(b opener) error {
 		Grace: grace - time.Second, Now: g.now, Log: g.Log, Metrics: g.Metrics, NewID: g.NewID,
 	})
 	return nil
+}
+
+// size is that of a copy as it leaves.
+func size(o *store.Outgoing) int64 {
+	if o.Locked {
+		return vault.UnlockedSize(o.Size)
+	}
+	return o.Size
 }
 
 // policies keeps other domains' MTA-STS policies in the store. It is a deliver.Cache.

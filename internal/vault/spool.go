@@ -63,6 +63,14 @@ func (v *Vault) Unlock(r io.Reader) (io.Reader, error) {
 	return &unlocker{r: bufio.NewReaderSize(r, lockChunk+lockTag+1), seal: seal}, nil
 }
 
+// UnlockedSize is how many octets come out of Unlock of so many, or 0 if Lock never made
+// that many.
+func UnlockedSize(locked int64) int64 {
+	sealed := locked - 1 - lockSalt
+	chunks := (sealed + lockChunk + lockTag - 1) / (lockChunk + lockTag)
+	return max(sealed-chunks*lockTag, 0)
+}
+
 // lockCipher makes the cipher of one copy.
 func (v *Vault) lockCipher(salt []byte) (cipher.AEAD, error) {
 	key, err := hkdf.Key(sha256.New, v.spool, salt, "copy", 32)

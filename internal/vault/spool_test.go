@@ -29,6 +29,21 @@ func locked(t testing.TB, v *Vault, data []byte, piece int) []byte {
 	return out.Bytes()
 }
 
+func TestUnlockedSize(t *testing.T) {
+	t.Parallel()
+	_, v := newVault(t)
+	for _, size := range []int{0, 1, 1000, lockChunk - 1, lockChunk, lockChunk + 1, 3*lockChunk + 5} {
+		if got := UnlockedSize(int64(len(locked(t, v, make([]byte, size), 4096)))); got != int64(size) {
+			t.Errorf("%d: %d", size, got)
+		}
+	}
+	for n := range int64(1 + lockSalt + lockTag) {
+		if got := UnlockedSize(n); got != 0 {
+			t.Errorf("of %d: %d", n, got)
+		}
+	}
+}
+
 func unlocked(v *Vault, data []byte) ([]byte, error) {
 	r, err := v.Unlock(iotest.HalfReader(bytes.NewReader(data)))
 	if err != nil {
