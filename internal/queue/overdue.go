@@ -98,10 +98,14 @@ func (q *Queue) reportAll(ctx context.Context, g store.Group, e event, v store.V
 	}
 	q.Log.Error("hand in a report; it is tried again", telemetry.KeyPart, "queue", telemetry.KeyID, g.Copy.Source,
 		telemetry.KeyReason, string(e), telemetry.KeyError, err)
+	again := q.Schedule.First
+	if permanent(err) { // until the operator does something
+		again = q.Schedule.Last
+	}
 	for _, r := range wanted {
 		o := &f.Outcomes[r.outcome]
 		o.Done, o.Delayed, o.Verdict = false, false, v
-		o.Deadline = q.Now().Add(jitter(q.Schedule.First))
+		o.Deadline = q.Now().Add(jitter(again))
 	}
 }
 

@@ -335,13 +335,21 @@ func TestReportTo(t *testing.T) {
 	if got := b.handed(); len(got) != 1 || got[0].to[0].Local != "alice" {
 		t.Errorf("reports %+v", got)
 	}
+	tries := 0
 	b.mu.Lock()
-	b.refuse = func(mail.Source, mail.Address) error { return mail.ErrNoSuchUser }
+	b.refuse = func(mail.Source, mail.Address) error { tries++; return mail.ErrNoSuchUser }
 	b.mu.Unlock()
 	b.put(mail.Sealed, nil, "b@there.test")
 	b.until("kept", func() bool { rows := b.rows(); return len(rows) == 1 && rows[0].Verdict == store.Failed })
-	noError(t, b.store.RemoveAccount(t.Context(), b.account.ID))
 	b.clock.Advance(time.Hour)
+	b.idle()
+	b.mu.Lock()
+	if tries != 1 {
+		t.Errorf("a report that is refused for good was handed in %d times within an hour", tries)
+	}
+	b.mu.Unlock()
+	noError(t, b.store.RemoveAccount(t.Context(), b.account.ID))
+	b.clock.Advance(4 * time.Hour)
 	b.until("dropped", func() bool { return len(b.rows()) == 0 })
 }
 
