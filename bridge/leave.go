@@ -42,16 +42,30 @@ func (t *transaction) leave(ctx context.Context, m *arrival, to []recipient, c m
 		return err
 	}
 	b.rows.Outgoing = append(b.rows.Outgoing, *o)
-	var names []string
-	for _, i := range c.recipients {
-		names = append(names, to[i].rcpt.Address.String())
-	}
-	first := &to[c.recipients[0]]
-	b.rows.Audit = append(b.rows.Audit, store.Audit{
-		Time: t.Now(), Kind: "send", Subject: t.source.ID,
-		Detail: fmt.Sprintf("%v to %s by rule %q; %s", c.level, list(names), first.order.Rule, first.evidence()),
-	})
+	b.rows.Audit = append(b.rows.Audit, t.record(to, c)...)
 	return nil
+}
+
+// record says of every recipient of a copy why it is what it is (P7): those of whom the
+// same is to be said, together.
+func (t *transaction) record(to []recipient, c mailCopy) (rows []store.Audit) {
+	type reason struct{ rule, evidence string }
+	var reasons []reason
+	names := make(map[reason][]string)
+	for _, i := range c.recipients {
+		r := reason{to[i].order.Rule, to[i].evidence()}
+		if names[r] == nil {
+			reasons = append(reasons, r)
+		}
+		names[r] = append(names[r], to[i].rcpt.Address.String())
+	}
+	for _, r := range reasons {
+		rows = append(rows, store.Audit{
+			Time: t.Now(), Kind: "send", Subject: t.source.ID,
+			Detail: fmt.Sprintf("%v to %s by rule %q; %s", c.level, strings.Join(names[r], ", "), r.rule, r.evidence),
+		})
+	}
+	return rows
 }
 
 // evidence says in a few words what the decision rests on.

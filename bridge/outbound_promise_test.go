@@ -113,6 +113,46 @@ func TestP3OutboundFailClosed(t *testing.T) {
 	}
 }
 
+// TestP7EveryRecipientIsExplained: recipients who share a copy have each their own reasons.
+func TestP7EveryRecipientIsExplained(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t, withPolicy(t, "[[rule]]\nname = \"friends\"\nwhen = 'recipient_domain == \"friend.test\"'\nfloor = \"clear\"\n"))
+	want := map[string]string{}
+	var to []string
+	for _, a := range []string{"a@there.test", "b@there.test", "c@friend.test", "d@friend.test"} {
+		o.correspondent(a)
+		rule := "opportunistic"
+		if strings.HasSuffix(a, "friend.test") {
+			rule = "friends"
+		}
+		to, want[a] = append(to, a), "sealed to "+a+" by rule \""+rule+"\"; certificate "+o.keys[a].Certificate().Fingerprint()+" from wkd, published"
+	}
+	for _, a := range []string{"1@there.test", "2@there.test", "3@there.test", "4@there.test", "5@friend.test"} {
+		to = append(to, a)
+		want[a] = "clear to 1@there.test, 2@there.test, 3@there.test, 4@there.test by rule \"opportunistic\"; no source has a certificate"
+	}
+	want["5@friend.test"] = "clear to 5@friend.test by rule \"friends\"; no source has a certificate"
+	o.mustSubmit(letter("", to...), to...)
+	if n := len(o.queued()); n != 2 {
+		t.Errorf("%d copies", n)
+	}
+	rows, err := o.Store.AuditRows(t.Context(), "sub1", 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for a, text := range want {
+		found := 0
+		for _, row := range rows {
+			if row.Kind == "send" && row.Detail == text {
+				found++
+			}
+		}
+		if found != 1 {
+			t.Errorf("%s: %d rows say %q, of %+v", a, found, text, rows)
+		}
+	}
+}
+
 // TestP6BodiesArePreserved: what was sealed, or locked, opens to the octets that were
 // submitted, of any size and content.
 func TestP6BodiesArePreserved(t *testing.T) {
