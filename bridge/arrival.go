@@ -58,15 +58,16 @@ func (b *Bridge) receive(r io.Reader) (*arrival, error) {
 
 // bodyHash finds the body in what streams by and hashes it.
 type bodyHash struct {
-	end      message.HeaderEnd
-	hash     hash.Hash
-	eightBit bool
+	end       message.HeaderEnd
+	maxHeader int64
+	hash      hash.Hash
+	eightBit  bool
 }
 
 func (b *bodyHash) write(p []byte) error {
 	if !b.end.Found() {
 		n, _ := b.end.Feed(p)
-		if b.end.Len() > maxHeader {
+		if b.end.Len() > b.maxHeader {
 			return errHeaderTooBig
 		}
 		p = p[n:]

@@ -267,7 +267,7 @@ func (t *transaction) Data(ctx context.Context, r io.Reader) (mail.Receipt, erro
 	if len(t.to) == 0 {
 		return mail.Receipt{}, mail.ErrNoRecipients
 	}
-	m, err := t.receive(r)
+	m, err := t.receive(r, t.MaxSize, maxHeader)
 	if err != nil {
 		return mail.Receipt{}, err
 	}

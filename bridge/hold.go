@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"postern/internal/mail"
 	"postern/internal/message"
@@ -154,13 +155,19 @@ func (b *Bridge) openHeld(ctx context.Context, h *store.Held) (*arrival, error) 
 	if err != nil {
 		return nil, fmt.Errorf("decrypt held copy: %w", err)
 	}
-	m, err := b.receive(plain)
+	return b.receiveHeld(plain)
+}
+
+// receiveHeld reads what was held, by now in clear, into a spool. There are no limits: it was
+// accepted by those of its time, and has grown since by fields of ours.
+func (b *Bridge) receiveHeld(plain io.Reader) (*arrival, error) {
+	m, err := b.receive(plain, math.MaxInt64, math.MaxInt64)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read held copy: %w", err)
 	}
 	raw, err := m.Prefix(m.bodyStart)
 	if err == nil {
-		m.header, _, err = message.ParseHeader(raw)
+		m.header, _, err = message.ParseHeaderLimit(raw, len(raw))
 	}
 	if err != nil {
 		m.Close()

@@ -7,9 +7,36 @@ import (
 	"time"
 
 	"postern/internal/mail"
+	"postern/internal/message"
 	"postern/internal/pgp"
 	"postern/internal/store"
 )
+
+// TestHeldIsNotLimited: what was accepted by larger limits, or has grown over them by fields
+// of ours, is released.
+func TestHeldIsNotLimited(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t)
+	o.account("dave@here.test", false)
+	header := strings.Repeat("X-Padding: "+strings.Repeat("x", 989)+"\r\n", maxHeader/1002)
+	if _, err := o.submit(strings.Repeat("X:\r\n", message.MaxFields-8)+letter("", "x@y"), "dave@here.test"); codeOf(err) != 552 {
+		t.Errorf("as many fields as can be read, before ours are added: %v", err)
+	}
+	o.mustSubmit(header+letter("", "x@y"), "dave@here.test")
+	w := heldOne(t, o, header+letter("", "x@y"))
+	o.giveKey("dave@here.test")
+	o.source.set("eve@there.test", false)
+	o.now = o.now.Add(2 * time.Minute)
+	less := o.Options
+	less.MaxSize = 1000
+	b := New(less)
+	if n, err := b.Release(t.Context()); n != 1 || err != nil {
+		t.Errorf("released %d, %v", n, err)
+	}
+	if err := b.Reconsider(t.Context(), w.Outgoing, w.to[0]); err != nil {
+		t.Errorf("%v", err)
+	}
+}
 
 func TestHoldAndRelease(t *testing.T) {
 	f := newFixture(t)

@@ -8,7 +8,6 @@ import (
 	"io"
 
 	"postern/internal/mail"
-	"postern/internal/message"
 	"postern/internal/store"
 )
 
@@ -81,7 +80,12 @@ func (b *Bridge) Reconsider(ctx context.Context, o *store.Outgoing, r store.Outg
 
 // replacement makes the copy that leaves of one that was held.
 func (b *Bridge) replacement(ctx context.Context, o *store.Outgoing, r store.OutgoingRcpt, f heldFacts, to recipient, c mailCopy) (*batch, error) {
-	m, err := b.openForLeaving(ctx, o)
+	held, err := b.OpenOutgoing(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer held.Close()
+	m, err := b.receiveHeld(held)
 	if err != nil {
 		return nil, err
 	}
@@ -107,26 +111,4 @@ func (b *Bridge) replacement(ctx context.Context, o *store.Outgoing, r store.Out
 		rows.Exchanges = []store.Exchange{{Account: o.Account, MessageID: id, Level: c.level}}
 	}
 	return &batch{rows: rows}, nil
-}
-
-// openForLeaving reads a held copy into a spool.
-func (b *Bridge) openForLeaving(ctx context.Context, o *store.Outgoing) (*arrival, error) {
-	r, err := b.OpenOutgoing(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	m, err := b.receive(r)
-	if err != nil {
-		return nil, err
-	}
-	raw, err := m.Prefix(m.bodyStart)
-	if err == nil {
-		m.header, _, err = message.ParseHeader(raw)
-	}
-	if err != nil {
-		m.Close()
-		return nil, fmt.Errorf("parse held copy: %w", err)
-	}
-	return m, nil
 }

@@ -98,12 +98,18 @@ func (t *transaction) addElsewhere(r mail.Rcpt) {
 	t.at = append(t.at, at)
 }
 
+// ownFields is more than all the fields that are added to a message that was submitted.
+const ownFields = 10
+
 // submitted makes of the header section that a client sent the one that leaves: the
 // sender's own words are taken out and noted, what is missing is added, what nobody must
 // see is removed (RFC 6409 8).
 func (t *transaction) submitted(h message.Header) (message.Header, error) {
-	if message.CountReceived(h) > maxReceived {
+	switch {
+	case message.CountReceived(h) > maxReceived:
 		return h, errLoop
+	case len(h.Fields) > message.MaxFields-ownFields:
+		return h, errHeaderTooBig
 	}
 	h = message.Submitted(h, t.Hostname)
 	h, err := t.authored(h)
