@@ -37,17 +37,25 @@ type arrival struct {
 	// candidate and found are the ciphertext, if content is mail.ContentEncrypted.
 	candidate message.Candidate
 	found     pgp.Inspection
-	// introduction are fields of ours for what leaves, and gossip those for the payload of
-	// what is sealed for elsewhere.
+	// introduction are fields of ours for every copy of what was submitted, and gossip those
+	// for the payload of what is sealed for elsewhere.
 	introduction []message.Field
 	gossip       []byte
 }
 
-// receive is step 1: the octets, never in clear on disk, and in the same pass the
-// digest of the body.
-func (b *Bridge) receive(r io.Reader) (*arrival, error) {
-	body := bodyHash{hash: sha256.New()}
-	sp, err := b.spools.fill(r, b.MaxSize, body.write)
+// introduced is the header section with the fields of ours that every copy has.
+func (m *arrival) introduced() message.Header {
+	if len(m.introduction) == 0 {
+		return m.header
+	}
+	return m.header.With(m.introduction...)
+}
+
+// receive is step 1: the octets, at most size of them and maxHeader before the body, never
+// in clear on disk, and in the same pass the digest of the body.
+func (b *Bridge) receive(r io.Reader, size, maxHeader int64) (*arrival, error) {
+	body := bodyHash{hash: sha256.New(), maxHeader: maxHeader}
+	sp, err := b.spools.fill(r, size, body.write)
 	if err != nil {
 		return nil, err
 	}

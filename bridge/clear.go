@@ -16,7 +16,7 @@ import (
 // message as it is; any other is marked insecure, and gets the text that its order wants.
 // It is signed, and then waits locked with a key of the gateway.
 func (d *departure) clear(ctx context.Context, m *arrival, c mailCopy, o *store.Outgoing) error {
-	text := message.Footed{Header: m.leaving()}
+	text := message.Footed{Header: m.introduced()}
 	if c.level == mail.Clear {
 		text = d.marked(m, c)
 	}
@@ -38,7 +38,7 @@ func (d *departure) clear(ctx context.Context, m *arrival, c mailCopy, o *store.
 
 // marked is the message marked insecure.
 func (d *departure) marked(m *arrival, c mailCopy) message.Footed {
-	h := m.leaving().With(message.NewField("Postern-Delivery", "insecure; reason="+c.reason))
+	h := m.introduced().With(message.NewField("Postern-Delivery", "insecure; reason="+c.reason))
 	if c.order.Prefix != "" {
 		h = message.PrefixSubject(h, c.order.Prefix)
 	}
@@ -59,7 +59,7 @@ func (d *departure) hold(ctx context.Context, m *arrival, c mailCopy, o *store.O
 		return fmt.Errorf("write facts: %w", err)
 	}
 	o.Body = m.body()
-	h := m.leaving()
+	h := m.introduced()
 	return d.lock(ctx, m, o, slices.Concat(h.Bytes(), h.End), nil)
 }
 

@@ -36,6 +36,11 @@ func (t *transaction) decide(ctx context.Context, m *arrival) error {
 		r := &t.to[i]
 		r.visible = named[r.rcpt.Address.Key()]
 		if !r.elsewhere {
+			if t.submission.wish == policy.WishRequire {
+				// Held is sealed to the gateway, and not to the recipient.
+				r.order = policy.Require(r.order)
+				r.order.NotKnown = mail.Deferred
+			}
 			continue
 		}
 		r.wish = t.submission.wish

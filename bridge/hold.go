@@ -26,7 +26,8 @@ type facts struct {
 // for all the mailboxes that wait.
 func (t *transaction) held(ctx context.Context, m *arrival, to []recipient, c mailCopy, b *batch) error {
 	certs := []*pgp.Certificate{t.Vault.HoldCertificate()}
-	sealing, data, err := t.write(ctx, m, certs, len(c.recipients), m.header.Bytes(), m.header.End)
+	h := m.introduced()
+	sealing, data, err := t.write(ctx, m, certs, len(c.recipients), h.Bytes(), h.End)
 	if err != nil {
 		return err
 	}

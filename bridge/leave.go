@@ -160,7 +160,7 @@ func (d *departure) blob(ctx context.Context, write func(io.Writer) error) (stor
 // seal encrypts the message once, to all the copy's recipients, and signs it on the way.
 func (d *departure) seal(ctx context.Context, m *arrival, c mailCopy, o *store.Outgoing) error {
 	start, now := d.Now(), d.Now()
-	h := m.leaving()
+	h := m.introduced()
 	fields, _ := message.PayloadHeader(h)
 	size := int64(len(d.gossip)+len(fields)) + m.Size() - m.bodyStart
 	sealing, err := pgp.NewSealingFor(pgp.Communication, c.certificates, size, now)
@@ -241,9 +241,6 @@ func (d *departure) passThrough(ctx context.Context, m *arrival, o *store.Outgoi
 	o.Body = m.body()
 	return nil
 }
-
-// leaving is the header section as it leaves, but for what is the copy's own.
-func (m *arrival) leaving() message.Header { return m.header.With(m.introduction...) }
 
 // needsReframing says whether a strict receiver would refuse the ciphertext for its
 // framing, and that can be helped without touching anything around it.

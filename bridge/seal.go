@@ -78,7 +78,7 @@ type ciphertext struct {
 // encrypt writes provenance, header fields and the untouched rest of the message as
 // one ciphertext for a number of copies.
 func (b *Bridge) encrypt(ctx context.Context, m *arrival, p message.Provenance, certs []*pgp.Certificate, copies int) (*ciphertext, error) {
-	fields, how := message.PayloadHeader(m.header)
+	fields, how := message.PayloadHeader(m.introduced())
 	p.ContentType = how
 	p.Head = sha256.Sum256(fields)
 	p.Body = m.bodyDigest

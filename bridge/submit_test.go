@@ -215,6 +215,53 @@ func TestSubmitLocal(t *testing.T) {
 	o.noCanary()
 }
 
+// TestSubmitLocalRequire: held is encrypted to the gateway, which is less than what who asks
+// for encryption wants.
+func TestSubmitLocalRequire(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t)
+	o.account("carol@here.test", true)
+	dave := o.account("dave@here.test", false)
+	require := strings.Replace(letter("", "x@y"), "a secret", "[secure] a secret", 1)
+	_, err := o.submit(require, "carol@here.test", "dave@here.test")
+	if codeOf(err) != 550 || !strings.Contains(err.Error(), "dave@here.test (you asked for encryption") || strings.Contains(err.Error(), "carol@") {
+		t.Errorf("%v", err)
+	}
+	if held, err := o.Store.HeldCount(t.Context(), dave.ID); held != 0 || err != nil {
+		t.Errorf("%d held, %v", held, err)
+	}
+	if r := o.mustSubmit(require, "carol@here.test"); r.Outcomes[0].Level != mail.Sealed {
+		t.Errorf("%+v", r.Outcomes)
+	}
+}
+
+// TestSubmitLocalAutocrypt: who is here learns the sender's certificate too, at once or when
+// what was held for them is sealed.
+func TestSubmitLocalAutocrypt(t *testing.T) {
+	t.Parallel()
+	var learned [][]byte
+	o := newOutbound(t, func(o *Options) {
+		o.LearnOwn = func(_ mail.Address, keyData []byte) { learned = append(learned, keyData) }
+	})
+	o.account("carol@here.test", true)
+	o.account("dave@here.test", false)
+	o.mustSubmit(letter("", "x@y"), "carol@here.test", "dave@here.test")
+	o.giveKey("dave@here.test")
+	if n, err := o.Release(t.Context()); n != 1 || err != nil {
+		t.Fatalf("released %d, %v", n, err)
+	}
+	for _, a := range []string{"carol@here.test", "dave@here.test"} {
+		all := o.stored(a, "INBOX")
+		opened := o.open(a, all[len(all)-1].raw)
+		if fields := message.AutocryptFields(headerOf(t, opened.original)); len(fields) != 1 || fields[0].Addr != "alice@here.test" {
+			t.Errorf("%s: %+v in\n%s", a, fields, opened.original)
+		}
+	}
+	if len(learned) != 0 {
+		t.Error("what the gateway added was taken for the client's word")
+	}
+}
+
 // TestSubmitRecipientTwice: one copy, one row, and an outcome for each time.
 func TestSubmitRecipientTwice(t *testing.T) {
 	t.Parallel()

@@ -79,6 +79,18 @@ func (p *Policy) Decide(f Facts) mail.Order {
 	return r.wished(f.Wish)
 }
 
+// Require returns an order, which must not be one that refuses, as WishRequire makes it.
+func Require(o mail.Order) mail.Order {
+	if o.Floor < mail.Sealed {
+		o.Floor, o.NoCertificate = mail.Sealed, mail.Refused
+		o.Refusal = "you asked for encryption, and it cannot be had for this recipient"
+	}
+	if o.Ceiling < mail.Sealed {
+		o.Ceiling = mail.EndToEnd
+	}
+	return o
+}
+
 // holds says whether the rule's expression is true.
 func (r *rule) holds(f *Facts) (bool, error) {
 	out, err := expr.Run(r.when, f)
@@ -99,13 +111,7 @@ func (r *rule) wished(wish string) mail.Order {
 	switch {
 	case o.Floor == mail.Refused || wish == "":
 	case wish == WishRequire:
-		if o.Floor < mail.Sealed {
-			o.Floor, o.NoCertificate = mail.Sealed, mail.Refused
-			o.Refusal = "you asked for encryption, and it cannot be had for this recipient"
-		}
-		if o.Ceiling < mail.Sealed {
-			o.Ceiling = mail.EndToEnd
-		}
+		return Require(o)
 	case wish != WishClear:
 		return mail.Order{Rule: o.Rule, Refusal: "it is not known how the sender wants this message protected"}
 	case o.Floor > mail.Clear || !r.override:
