@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"postern/internal/mail"
@@ -137,6 +138,8 @@ func (t *transaction) authored(h message.Header) (message.Header, error) {
 		from = append(from, message.Addresses(value)...)
 	}
 	switch n := len(h.Values("From")); {
+	case tooLong(h):
+		return h, mail.Refuse(550, "5.6.0", "the From or Sender field is too long")
 	case n == 0 || len(from) == 0:
 		return h, mail.Refuse(550, "5.6.0", "the message has no From address, RFC 5322 3.6.2")
 	case n > 1:
@@ -159,6 +162,16 @@ func (t *transaction) authored(h message.Header) (message.Header, error) {
 		}
 	}
 	return h.Replace(s.withoutWish, "From", "Sender", "Reply-To"), nil
+}
+
+// maxAuthors limits From and Sender, in octets. Of a much longer one only the beginning
+// would be looked at.
+const maxAuthors = 32 << 10
+
+func tooLong(h message.Header) bool {
+	return slices.ContainsFunc(h.Fields, func(f message.Field) bool {
+		return (f.Is("From") || f.Is("Sender")) && len(f.Raw) > maxAuthors
+	})
 }
 
 // mine checks one address of a field and notes the wish in it.

@@ -104,6 +104,12 @@ func TestSubmitOwnAddresses(t *testing.T) {
 		"group From":           {"alice@here.test", "From: undisclosed:;\r\n", 550, "no From"},
 		"two From fields":      {"alice@here.test", "From: alice@here.test\r\nFrom: carol@here.test\r\n", 550, "more than one From"},
 		"From without domain":  {"alice@here.test", "From: alice\r\n", 550, "cannot be read"},
+		"two From in one":      {"alice@here.test", "From: <alice@here.test> <carol@here.test>\r\n", 550, "From field must be"},
+		"From behind From":     {"alice@here.test", "From: <alice@here.test> carol@here.test\r\n", 550, "From field must be"},
+		"From in a comment":    {"alice@here.test", "From: (carol@here.test) alice@here.test\r\n", 0, ""},
+		"From over a limit":    {"alice@here.test", "From: " + strings.Repeat("alice@here.test, ", 5000) + "carol@here.test\r\n", 550, "too long"},
+		"Sender over a limit":  {"alice@here.test", "From: alice@here.test\r\nSender: " + strings.Repeat(" ", 200<<10) + "carol@here.test\r\n", 550, "too long"},
+		"blank before colon":   {"alice@here.test", "From: alice@here.test\r\nFrom \t: carol@here.test\r\n", 550, "more than one From"},
 	} {
 		src := submissionSource()
 		src.From = mail.Address{}

@@ -95,19 +95,9 @@ func (p *addressParser) element() {
 	p.tokens, p.comment = p.tokens[:0], ""
 	switch p.words(",;<:") {
 	case '<':
-		name := p.phrase()
-		if name == "" {
-			name = p.comment
-		}
-		a := p.angle()
-		if a.Name = name; a.Name != "" || a.Local != "" || a.Domain != "" {
-			p.list = append(p.list, a)
-		}
-		// What stands between ">" and the separator says nothing, but a comment.
-		p.tokens, p.comment = p.tokens[:0], ""
-		sep := p.words(",;")
-		if a.Name == "" && p.comment != "" && a.Local != "" {
-			p.list[len(p.list)-1].Name = p.comment
+		sep := p.bracketed()
+		for sep == '<' && len(p.list) < maxAddresses {
+			sep = p.bracketed()
 		}
 		p.endGroup(sep)
 	case ':':
@@ -121,6 +111,32 @@ func (p *addressParser) element() {
 	default:
 		p.bare()
 	}
+}
+
+// bracketed reads an address in angle brackets, behind its name, and what follows up to
+// and including the next separator. That says nothing but a comment, unless it is another
+// address: some programs show the first and others the last, so that both count.
+func (p *addressParser) bracketed() (sep byte) {
+	name := p.phrase()
+	if name == "" {
+		name = p.comment
+	}
+	a := p.angle()
+	if a.Name = name; a.Name != "" || a.Local != "" || a.Domain != "" {
+		p.list = append(p.list, a)
+	}
+	p.tokens, p.comment = p.tokens[:0], ""
+	sep = p.words(",;<")
+	if sep == '<' {
+		return sep
+	}
+	if a.Name == "" && p.comment != "" && a.Local != "" {
+		p.list[len(p.list)-1].Name = p.comment
+	}
+	if more := p.addrSpec(); more.Domain != "" {
+		p.list = append(p.list, more)
+	}
+	return sep
 }
 
 func (p *addressParser) endGroup(sep byte) {

@@ -49,6 +49,9 @@ func TestAddressList(t *testing.T) {
 		"(open a@x.org":              nil,
 		"a@x.org garbage, a@x.org":   {{Local: "a", Domain: "x.orggarbage"}, a},
 		"<a@x.org> garbage, a@x.org": {a, a},
+		"<a@x.org> <b@y.org>":        {a, {Local: "b", Domain: "y.org"}},
+		"<a@x.org> B <b@y.org> (C)":  {a, {Name: "B", Local: "b", Domain: "y.org"}},
+		"<a@x.org> b@y.org, a@x.org": {a, {Local: "b", Domain: "y.org"}, a},
 		"a@b@x.org":                  {{Local: "a@b", Domain: "x.org"}},
 		"\\":                         {{Local: "\\"}},
 	} {
@@ -66,7 +69,7 @@ func TestAddressList(t *testing.T) {
 
 func TestAddressListBounds(t *testing.T) {
 	t.Parallel()
-	for _, unit := range []string{"a@b,", "<", "\"", "(", "(\"", "a:;", "<@a,", "@[", "\\", "a<b", ":", "<@", "[@[@", "< (", "\"\\"} {
+	for _, unit := range []string{"a@b,", "<", "\"", "(", "(\"", "a:;", "<@a,", "@[", "\\", "a<b", ":", "<@", "[@[@", "< (", "<a@b> ", "\"\\"} {
 		began := time.Now()
 		list := AddressList(strings.Repeat(unit, 1<<20/len(unit)))
 		if len(list) > maxAddresses+1 {
