@@ -161,7 +161,15 @@ func (t *transaction) authored(h message.Header) (message.Header, error) {
 			}
 		}
 	}
-	return h.Replace(s.withoutWish, "From", "Sender", "Reply-To"), nil
+	var failed error
+	h = h.Replace(func(f message.Field) message.Field {
+		f, err := s.withoutWish(f)
+		if err != nil {
+			failed = err
+		}
+		return f
+	}, "From", "Sender", "Reply-To")
+	return h, failed
 }
 
 // maxAuthors limits From and Sender, in octets. Of a much longer one only the beginning
@@ -188,7 +196,7 @@ func (s *submission) mine(a message.Address, field string) (mail.Address, error)
 }
 
 // withoutWish takes the sender's wish out of the own addresses in a field.
-func (s *submission) withoutWish(f message.Field) message.Field {
+func (s *submission) withoutWish(f message.Field) (message.Field, error) {
 	done := make(map[string]bool) // a field may say the same thousands of times
 	for _, a := range message.Addresses(f.Value()) {
 		written := strings.ToLower(a.Addr())
@@ -198,10 +206,13 @@ func (s *submission) withoutWish(f message.Field) message.Field {
 		}
 		done[written] = true
 		if plain, wish, ok := s.owns(parsed); ok && wish != "" {
-			f = message.WithoutTag(f, plain.Local, wish, a.Domain)
+			before := len(f.Raw)
+			if f = message.WithoutTag(f, plain.Local, wish, a.Domain); len(f.Raw) == before {
+				return f, mail.Refuse(550, "5.6.0", "write "+parsed.String()+" in the "+f.Name+" field without quotes, comments or blanks inside")
+			}
 		}
 	}
-	return f
+	return f, nil
 }
 
 // worded notes the sender's words in the subject and takes them out.

@@ -148,6 +148,8 @@ func TestSubmitWishes(t *testing.T) {
 		"clear in the subject":     {"", "", "[clear] hello", "bob", 0, mail.Clear, ""},
 		"contradiction":            {require, clear, "hello", "bob", 550, 0, "at the same time"},
 		"contradiction in subject": {require, "", "hello [clear]", "bob", 550, 0, "at the same time"},
+		"clear, quoted":            {"", `"alice+clear"@here.test`, "hello", "bob", 550, 0, "without quotes"},
+		"clear, folded":            {"", "alice+clear\r\n @here.test", "hello", "bob", 550, 0, "without quotes"},
 		"near miss":                {"", "", "[secrue] hello", "dave", 550, 0, "[secure]"},
 		"another word":             {"", "", "[list] hello", "dave", 0, mail.Clear, ""},
 	} {
