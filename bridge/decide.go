@@ -49,12 +49,8 @@ func (t *transaction) decide(ctx context.Context, m *arrival) error {
 		if reply {
 			r.order = neverWeaker(r.order)
 		}
-		if len(t.to) == 1 && r.order.NotKnown == mail.Held {
-			// The client keeps it, and tries again.
-			r.order.NotKnown = mail.Deferred
-		}
 		if wantsCertificate(r.order) || m.content == mail.ContentEncrypted {
-			r.answer, r.certificates = t.trusted(await(r.lookup, patience.Done()), r.order.MinTrust)
+			r.answer, r.certificates = await(r.lookup, patience.Done()).Under(r.order.MinTrust, t.Now())
 		}
 	}
 	if err := t.misaddressed(ctx, m); err != nil {

@@ -2,11 +2,9 @@ package bridge
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"postern/internal/mail"
-	"postern/internal/pgp"
 	"postern/keydir"
 )
 
@@ -64,27 +62,4 @@ func await(lookup <-chan keydir.Answer, deadline <-chan struct{}) keydir.Answer 
 	case <-deadline:
 		return keydir.Answer{Kind: mail.Unknown, Reason: tooLate}
 	}
-}
-
-// trusted is what an answer means under an order, and the certificates that can be used
-// now. What could be encrypted to before and cannot now is not None: a person has to say
-// that it may go in clear.
-func (b *Bridge) trusted(a keydir.Answer, least mail.Trust) (keydir.Answer, []*pgp.Certificate) {
-	switch {
-	case a.Lost:
-		a.Kind = mail.Unknown
-		a.Reason = "it could be encrypted to before and cannot now: " + a.Reason
-		return a, nil
-	case a.Kind != mail.Found:
-		return a, nil
-	case a.Trust < least:
-		a.Kind = mail.None
-		a.Reason = fmt.Sprintf("its certificate is only %v, and %v is required", a.Trust, least)
-		return a, nil
-	}
-	certs, err := a.Certificates(b.Now())
-	if err != nil {
-		a.Kind, a.Reason = mail.Unknown, err.Error()
-	}
-	return a, certs
 }

@@ -58,7 +58,7 @@ func (b *Bridge) Reconsider(ctx context.Context, o *store.Outgoing, r store.Outg
 		rcpt:  mail.Rcpt{Address: address, Notify: r.Notify, Original: r.Original},
 		order: f.Order, wish: f.Wish, elsewhere: true,
 	}
-	to.answer, to.certificates = b.trusted(b.Directory.Lookup(ctx, address), f.Order.MinTrust)
+	to.answer, to.certificates = b.Directory.Lookup(ctx, address).Under(f.Order.MinTrust, b.Now())
 	c := plan(mail.ContentClear, []recipient{to})[0]
 	switch {
 	case c.level == mail.Held, c.level == mail.Deferred:

@@ -65,6 +65,29 @@ func (a Answer) Certificates(now time.Time) ([]*pgp.Certificate, error) {
 	return usable, nil
 }
 
+// Under is what the answer means where certificates have to be trusted so much, and those
+// that can be used at a time. What could be encrypted to before and cannot now is not
+// None: a person has to say that it may go in clear.
+func (a Answer) Under(least Trust, now time.Time) (Answer, []*pgp.Certificate) {
+	switch {
+	case a.Lost:
+		a.Kind = mail.Unknown
+		a.Reason = "it could be encrypted to before and cannot now: " + a.Reason
+		return a, nil
+	case a.Kind != mail.Found:
+		return a, nil
+	case a.Trust < least:
+		a.Kind = mail.None
+		a.Reason = fmt.Sprintf("its certificate is only %v, and %v is required", a.Trust, least)
+		return a, nil
+	}
+	certs, err := a.Certificates(now)
+	if err != nil {
+		a.Kind, a.Reason = mail.Unknown, err.Error()
+	}
+	return a, certs
+}
+
 func (p *parsed) read() {
 	for _, row := range p.rows {
 		certs, err := pgp.ParseCertificates(row.Data)

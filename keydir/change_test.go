@@ -2,6 +2,7 @@ package keydir
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"postern/internal/mail"
@@ -122,6 +123,36 @@ func TestChangePinned(t *testing.T) {
 			t.Error("accepted twice")
 		}
 	})
+}
+
+// A certificate that is not trusted enough is none, and what could be encrypted to before
+// is never as if there had been none.
+func TestAnswerUnder(t *testing.T) {
+	f := newDirectory(t)
+	c := key(t, "bob@there.test").Certificate()
+	f.wkd.has("bob@there.test", c)
+	found := f.Lookup(t.Context(), bob)
+	for _, row := range []struct {
+		answer Answer
+		least  Trust
+		want   mail.Answer
+		reason string
+	}{
+		{found, NoTrust, mail.Found, ""},
+		{found, Published, mail.Found, ""},
+		{found, Pinned, mail.None, "only published, and pinned is required"},
+		{Answer{Kind: mail.None, Reason: "x"}, NoTrust, mail.None, "x"},
+		{Answer{Kind: mail.None, Reason: "x", Lost: true}, NoTrust, mail.Unknown, "before and cannot now: x"},
+		{Answer{Reason: "x"}, NoTrust, mail.Unknown, "x"},
+	} {
+		got, certs := row.answer.Under(row.least, f.clock.Now())
+		if got.Kind != row.want || !strings.HasSuffix(got.Reason, row.reason) || (len(certs) == 1) != (row.want == mail.Found) {
+			t.Errorf("%+v under %v: %+v, %d certificates", row.answer, row.least, got, len(certs))
+		}
+	}
+	if got, certs := found.Under(NoTrust, f.clock.Now().AddDate(-1, 0, 0)); got.Kind != mail.Unknown || got.Reason == "" || certs != nil {
+		t.Errorf("when it cannot be used: %+v", got)
+	}
 }
 
 func TestChangeVanished(t *testing.T) {

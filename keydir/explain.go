@@ -19,25 +19,29 @@ type Explanation struct {
 	Expires     *time.Time `json:"expires,omitempty"`
 	Source      string     `json:"source,omitempty"`
 	Trust       string     `json:"trust,omitempty"`
-	TrustLevel  Trust      `json:"-"` // Trust to compare with
 	Checked     *time.Time `json:"checked,omitempty"`
 	FreshUntil  *time.Time `json:"fresh_until,omitempty"`
 	Candidate   string     `json:"waiting_for_a_decision,omitempty"`
 	// Sources is what each source says now; what it says is not remembered.
 	Sources []Asked `json:"sources"`
+	// Result is the answer itself.
+	Result Answer `json:"-"`
 }
 
 // Explain says what mail to an address would get, and what each source says at this
 // moment. Unlike Lookup it asks every source.
 func (d *Directory) Explain(ctx context.Context, address mail.Address) Explanation {
 	a := d.Lookup(ctx, address)
+	if d.Hosted(address.Domain) {
+		a = d.Own(ctx, address)
+	}
 	now := d.Now()
 	e := Explanation{
 		Address: address.String(), Answer: word(a.Kind), Reason: a.Reason, Lost: a.Lost, Fingerprint: a.Fingerprint,
-		Source: a.Source, Candidate: a.Candidate, Sources: []Asked{},
+		Source: a.Source, Candidate: a.Candidate, Sources: []Asked{}, Result: a,
 	}
 	if a.Trust != NoTrust {
-		e.Trust, e.TrustLevel = a.Trust.String(), a.Trust
+		e.Trust = a.Trust.String()
 	}
 	if !a.Checked.IsZero() && !d.Hosted(address.Domain) { // what is ours is always fresh
 		e.Checked, e.FreshUntil = &a.Checked, &a.FreshUntil

@@ -62,8 +62,17 @@ func opportunistic() rule {
 // Decide returns the order for one recipient: that of the first rule that is true,
 // and in it what the sender wished. The order is never weaker than the rule's floor.
 // Where a rule cannot be worked out, the rules behind it are not asked and the order
-// refuses.
+// refuses. A message for one recipient alone is never held: the sender's program keeps it
+// and tries again.
 func (p *Policy) Decide(f Facts) mail.Order {
+	o := p.decide(f)
+	if f.Recipients == 1 && o.NotKnown == mail.Held {
+		o.NotKnown = mail.Deferred
+	}
+	return o
+}
+
+func (p *Policy) decide(f Facts) mail.Order {
 	f.Sensitivity = strings.ToLower(strings.TrimSpace(f.Sensitivity)) // RFC 4021 2.1.55 does not care for case
 	for i := range p.rules {
 		r := &p.rules[i]

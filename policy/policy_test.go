@@ -21,6 +21,26 @@ func parse(t testing.TB, text string) *Policy {
 	return p
 }
 
+// TestDecideAlone: what is for one recipient alone is never held, by whatever rule.
+func TestDecideAlone(t *testing.T) {
+	t.Parallel()
+	p, err := Parse("p.toml", []byte("[[rule]]\nname = \"hold\"\nwhen = 'recipient startsWith \"h\"'\nfloor = \"clear\"\nunknown = \"hold\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{"h@there.test", "x@there.test"} {
+		if o := p.Decide(Facts{Recipient: to, Recipients: 1}); o.NotKnown != mail.Deferred {
+			t.Errorf("%s alone: %v", to, o.NotKnown)
+		}
+		if o := p.Decide(Facts{Recipient: to, Recipients: 2}); o.NotKnown != mail.Held {
+			t.Errorf("%s of two: %v", to, o.NotKnown)
+		}
+	}
+	if o := p.Decide(Facts{Recipient: "h@there.test", Recipients: 1, Wish: "nonsense"}); o.NotKnown != mail.Refused {
+		t.Errorf("an order that refuses: %+v", o)
+	}
+}
+
 func TestDefault(t *testing.T) {
 	t.Parallel()
 	want := mail.Order{

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"postern/internal/config"
 	"postern/internal/mail"
@@ -105,8 +106,9 @@ func (a *Admin) decide(from, to mail.Address, recipients int, e keydir.Explanati
 			Recipient: to.Key(), RecipientDomain: to.Domain, Recipients: recipients,
 		})
 	}
+	answer, _ := e.Result.Under(o.MinTrust, time.Now())
 	d := Decision{
-		Level: policy.Level(o, false, trusted(e, o.MinTrust)).String(), Rule: o.Rule,
+		Level: policy.Level(o, false, answer.Kind).String(), Rule: o.Rule,
 		HideSubject: o.HideSubject, Prefix: o.Prefix, Footer: o.Footer, Refusal: o.Refusal,
 	}
 	if o.Floor == mail.Refused {
@@ -127,20 +129,6 @@ func (a *Admin) decide(from, to mail.Address, recipients int, e keydir.Explanati
 		d.Mixed = "refuse"
 	}
 	return d
-}
-
-// trusted is what the directory's answer means where certificates have to be trusted so
-// much. What could be encrypted to before waits for a person.
-func trusted(e keydir.Explanation, least mail.Trust) mail.Answer {
-	switch {
-	case e.Lost:
-		return mail.Unknown
-	case e.Answer == "found" && e.TrustLevel >= least:
-		return mail.Found
-	case e.Answer == "found" || e.Answer == "none":
-		return mail.None
-	}
-	return mail.Unknown
 }
 
 // lines writes the decision for people.

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"postern/internal/mail"
 	"postern/internal/pgp"
 )
 
@@ -72,7 +71,7 @@ func TestExplainDecides(t *testing.T) {
 	e := f.explainOne(owner, "bob@partner.test")
 	want := Decision{
 		Level: "sealed", Rule: "partners", Floor: "sealed", Ceiling: "end-to-end", MinTrust: "pinned",
-		NotKnown: "hold", Mixed: "split", HideSubject: true, Refusal: "encrypted or not at all",
+		NotKnown: "defer", Mixed: "split", HideSubject: true, Refusal: "encrypted or not at all",
 	}
 	if e.Decision != want {
 		t.Errorf("%+v", e.Decision)
@@ -92,31 +91,6 @@ func TestExplainDecides(t *testing.T) {
 	}
 	if _, err := f.Explain(t.Context(), "nobody", []string{owner}); !errors.Is(err, ErrUsage) {
 		t.Error(err)
-	}
-}
-
-// A certificate that is not trusted enough is none, and what could be encrypted to
-// before is never as if there had been none.
-func TestTrusted(t *testing.T) {
-	t.Parallel()
-	for _, row := range []struct {
-		answer string
-		lost   bool
-		trust  mail.Trust
-		want   mail.Answer
-	}{
-		{"found", false, mail.Published, mail.Found},
-		{"found", false, mail.Pinned, mail.Found},
-		{"found", false, mail.Observed, mail.None},
-		{"none", false, mail.NoTrust, mail.None},
-		{"none", true, mail.NoTrust, mail.Unknown},
-		{"unknown", false, mail.NoTrust, mail.Unknown},
-	} {
-		var e Explanation
-		e.Answer, e.Lost, e.TrustLevel = row.answer, row.lost, row.trust
-		if got := trusted(e.Explanation, mail.Published); got != row.want {
-			t.Errorf("%+v: %v", row, got)
-		}
 	}
 }
 
