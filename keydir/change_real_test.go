@@ -104,6 +104,45 @@ func TestChangeRevoked(t *testing.T) {
 	f.want(f.again(), mail.None, nil)
 }
 
+// TestFirstIsUnusable: who never had a certificate that can be used has none, and mail to
+// them does not wait for ever; one that is dated in the future is waited for.
+func TestFirstIsUnusable(t *testing.T) {
+	t.Parallel()
+	g := newGnuPG(t)
+	expired := g.certificate(t, g.keyAt(t, yesterday(), "seconds=3600"))
+	fresh := key(t, "bob@there.test").Certificate()
+	signs := newGnuPG(t)
+	signs.at(t, yesterday(), "--quick-gen-key", "<bob@there.test>", "ed25519", "sign", "never")
+	for name, test := range map[string]struct {
+		c    *pgp.Certificate
+		want mail.Answer
+		lost bool
+	}{
+		"expired":    {expired, mail.None, false},
+		"only signs": {signs.certificate(t, "bob@there.test"), mail.None, false},
+		"the future": {fresh, mail.None, true},
+	} {
+		f := newDirectory(t)
+		if name == "the future" {
+			f.clock.Set(yesterday())
+		}
+		f.wkd.has("bob@there.test", test.c)
+		a := f.Lookup(t.Context(), bob)
+		f.want(a, test.want, nil)
+		if a.Lost != test.lost || a.Reason == "" {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	// Its owner makes it longer.
+	f := newDirectory(t)
+	f.wkd.has("bob@there.test", expired)
+	f.want(f.Lookup(t.Context(), bob), mail.None, nil)
+	good := key(t, "bob@there.test").Certificate()
+	f.wkd.has("bob@there.test", good)
+	f.want(f.again(), mail.Found, good)
+	f.wantRules(RuleFirst)
+}
+
 func TestChangeExpired(t *testing.T) {
 	t.Parallel()
 	f, g := newDirectory(t), newGnuPG(t)

@@ -33,7 +33,8 @@
 // change.go; each row has a test in change_test.go or change_real_test.go):
 //
 //	known                    offered                          outcome
-//	nothing                  any                              used
+//	nothing                  expired, revoked, no subkey      none: nothing was encrypted before
+//	nothing                  any other                        used
 //	any                      the same octets                  nothing
 //	any                      same primary key, other form     merged, silently
 //	any                      its expired or revoked self      "lost": never clear without a word

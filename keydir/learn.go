@@ -103,6 +103,11 @@ func (m *memory) offered(c *pgp.Certificate, source string, trust Trust, now tim
 		m.keep(now)
 		return nil
 	}
+	if why := c.UsableFor(pgp.Communication, now); m.row.Fingerprint == "" && neverAgain(why) {
+		// Mail to this address was never encrypted, so nothing is lost.
+		m.row.Kind, m.row.Reason = uint8(mail.None), why.Error()
+		return nil
+	}
 	was := mail.Answer(m.row.Kind)
 	v := judge(knownState{certificates: m.certs, trust: Trust(m.row.Trust)}, offer{c, trust}, now)
 	change := &Change{Address: m.row.Address, Time: now, Rule: v.Rule, Source: source, Old: m.row.Fingerprint, New: c.Fingerprint()}
@@ -135,6 +140,12 @@ func (m *memory) offered(c *pgp.Certificate, source string, trust Trust, now tim
 		return &Change{Address: m.row.Address, Time: now, Rule: RuleLost, Source: source, Old: m.row.Fingerprint}
 	}
 	return change
+}
+
+// neverAgain says whether a certificate cannot be used for a reason that waiting does not
+// take away, as it does one that is dated in the future.
+func neverAgain(why error) bool {
+	return errors.Is(why, pgp.ErrExpired) || errors.Is(why, pgp.ErrRevoked) || errors.Is(why, pgp.ErrNoEncryptionSubkey)
 }
 
 // freshUntil is how long what a source offered is as good as new: not past the end of
