@@ -42,7 +42,6 @@ func (t *transaction) leave(ctx context.Context, m *arrival, to []recipient, c m
 		return err
 	}
 	b.rows.Outgoing = append(b.rows.Outgoing, *o)
-	b.rows.Audit = append(b.rows.Audit, t.record(to, c)...)
 	return nil
 }
 
@@ -62,7 +61,7 @@ func (t *transaction) record(to []recipient, c mailCopy) (rows []store.Audit) {
 	for _, r := range reasons {
 		rows = append(rows, store.Audit{
 			Time: t.Now(), Kind: "send", Subject: t.source.ID,
-			Detail: fmt.Sprintf("%v to %s by rule %q; %s", c.level, strings.Join(names[r], ", "), r.rule, r.evidence),
+			Detail: fmt.Sprintf("%v for %s by rule %q; %s", c.level, strings.Join(names[r], ", "), r.rule, r.evidence),
 		})
 	}
 	return rows

@@ -125,13 +125,17 @@ func TestP7EveryRecipientIsExplained(t *testing.T) {
 		if strings.HasSuffix(a, "friend.test") {
 			rule = "friends"
 		}
-		to, want[a] = append(to, a), "sealed to "+a+" by rule \""+rule+"\"; certificate "+o.keys[a].Certificate().Fingerprint()+" from wkd, published"
+		to, want[a] = append(to, a), "sealed for "+a+" by rule \""+rule+"\"; certificate "+o.keys[a].Certificate().Fingerprint()+" from wkd, published"
 	}
 	for _, a := range []string{"1@there.test", "2@there.test", "3@there.test", "4@there.test", "5@friend.test"} {
 		to = append(to, a)
-		want[a] = "clear to 1@there.test, 2@there.test, 3@there.test, 4@there.test by rule \"opportunistic\"; no source has a certificate"
+		want[a] = "clear for 1@there.test, 2@there.test, 3@there.test, 4@there.test by rule \"opportunistic\"; no source has a certificate"
 	}
-	want["5@friend.test"] = "clear to 5@friend.test by rule \"friends\"; no source has a certificate"
+	want["5@friend.test"] = "clear for 5@friend.test by rule \"friends\"; no source has a certificate"
+	o.account("dave@here.test", false)
+	to = append(to, "alice@here.test", "dave@here.test")
+	want["alice@here.test"] = "sealed for alice@here.test by rule \"local delivery\"; certificate " + o.keys["alice@here.test"].Certificate().Fingerprint() + " from own, own"
+	want["dave@here.test"] = "held for dave@here.test by rule \"local delivery\"; no certificate"
 	o.mustSubmit(letter("", to...), to...)
 	if n := len(o.queued()); n != 2 {
 		t.Errorf("%d copies", n)

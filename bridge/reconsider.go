@@ -104,7 +104,7 @@ func (b *Bridge) replacement(ctx context.Context, o *store.Outgoing, r store.Out
 		Replaced: []store.ID{r.ID},
 		Audit: []store.Audit{{
 			Time: b.Now(), Kind: "send", Subject: o.Source,
-			Detail: fmt.Sprintf("%v to %s, after it was held; %s", c.level, r.Address, to.evidence()),
+			Detail: fmt.Sprintf("%v for %s by rule %q, after it was held; %s", c.level, r.Address, to.order.Rule, to.evidence()),
 		}},
 	}
 	if id := m.messageID(); id != "" {

@@ -41,6 +41,9 @@ func (t *transaction) seal(ctx context.Context, m *arrival, to []recipient, copi
 		if err != nil {
 			return nil, t.storeError("seal", err)
 		}
+		if t.submission != nil {
+			b.rows.Audit = append(b.rows.Audit, t.record(to, c)...)
+		}
 	}
 	return b, nil
 }

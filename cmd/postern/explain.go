@@ -7,12 +7,23 @@ import (
 type explainCmd struct {
 	configFlag
 	jsonFlag
-	From string   `placeholder:"ADDRESS" help:"The account that would send."`
-	Rcpt []string `arg:"" help:"The recipients' addresses."`
+	From    string   `placeholder:"ADDRESS" help:"The account that would send."`
+	Message string   `placeholder:"ID" help:"Instead: what was decided and done with a message that was submitted, by the ID of the reply \"queued as ID\"."`
+	Rcpt    []string `arg:"" optional:"" help:"The recipients' addresses."`
 }
 
 func (c *explainCmd) Run(e *env) error {
 	return c.with(e, func(a *admin.Admin) error {
+		if c.Message != "" && len(c.Rcpt) == 0 && c.From == "" {
+			story, err := a.ExplainMessage(e.ctx, c.Message)
+			if err != nil {
+				return err
+			}
+			return show(e.stdout, c.JSON, story)
+		}
+		if c.Message != "" || len(c.Rcpt) == 0 {
+			return admin.Usage("name recipients, or a message with --message alone")
+		}
 		list, err := a.Explain(e.ctx, c.From, c.Rcpt)
 		if err != nil {
 			return err

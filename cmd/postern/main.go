@@ -33,7 +33,7 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" help:"Run the gateway."`
 	Account    accountCmd    `cmd:"" help:"Manage accounts and their passwords."`
 	Cert       certCmd       `cmd:"" help:"Manage the certificates that mail is sealed to."`
-	Explain    explainCmd    `cmd:"" help:"Say how mail to an address would be protected now, and why, without sending any."`
+	Explain    explainCmd    `cmd:"" help:"Say how mail to an address would be protected now, or how a message was, and why."`
 	Policy     policyCmd     `cmd:"" help:"Try the rules for mail that leaves."`
 	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Manage the keys that sign what leaves."`
 	Queue      queueCmd      `cmd:"" help:"See and change what waits to be delivered elsewhere."`

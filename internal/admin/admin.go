@@ -41,6 +41,9 @@ func usage(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrUsage, fmt.Sprintf(format, args...))
 }
 
+// Usage returns an error of the caller's, with what to do instead.
+func Usage(text string) error { return usage("%s", text) }
+
 // Admin works on one gateway's data.
 type Admin struct {
 	g *server.Gateway

@@ -87,16 +87,13 @@ type Decision struct {
 	Refusal     string `json:"refusal,omitempty"`
 }
 
-// localRule is what decides on mail to our own accounts: no policy is asked.
-const localRule = "local delivery"
-
 // decide says what would become of an ordinary message from one address to another,
 // which is one of several recipients.
 func (a *Admin) decide(from, to mail.Address, recipients int, e keydir.Explanation) Decision {
 	var o mail.Order
 	if a.g.Directory.Hosted(to.Domain) {
 		o = mail.Inbound()
-		o.Rule, o.HideSubject = localRule, a.g.Config.Seal.Subject != "keep"
+		o.HideSubject = a.g.Config.Seal.Subject != "keep"
 		if a.g.Config.Seal.NoCertificate == "reject" {
 			o.NoCertificate = mail.Refused
 		}

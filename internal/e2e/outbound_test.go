@@ -58,6 +58,15 @@ func TestOutboundBetweenTwoServers(t *testing.T) {
 	eventually(t, "the queue is empty", func() bool {
 		return !bytes.Contains(a.postern("queue", "list", "--json"), []byte("b.test"))
 	})
+	// What was decided and done is told afterwards, by the id of the reply (P7).
+	_, id, _ := strings.Cut(reply, "queued as ")
+	id, _, _ = strings.Cut(id, ":")
+	story := string(a.postern("explain", "--message", id))
+	for _, part := range []string{"send   sealed for bob@b.test by rule \"opportunistic\"; certificate ", "send   clear for carol@b.test by rule \"opportunistic\"; ", "relay  "} {
+		if !strings.Contains(story, part) {
+			t.Errorf("%q is not in\n%s", part, story)
+		}
+	}
 	searchTree(t, canaryNeedles(canary), a.dir, a.tmp).none(t, "the sender's server")
 	a.stop()
 	searchTree(t, canaryNeedles(canary), a.dir, a.tmp).none(t, "the sender's server after its end")

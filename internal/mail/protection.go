@@ -101,8 +101,13 @@ const (
 	MixedRefuse              // nobody gets it; the sender is told who has no certificate
 )
 
+// LocalRule is the rule of mail that comes to rest with us: no policy is asked.
+const LocalRule = "local delivery"
+
 // Inbound is the order for mail that comes to rest with us: sealed, or held.
-func Inbound() Order { return Order{Floor: Held, NoCertificate: Held, NotKnown: Held} }
+func Inbound() Order {
+	return Order{Floor: Held, NoCertificate: Held, NotKnown: Held, Rule: LocalRule}
+}
 
 // Protection is a decision about one copy. Only Protect makes one; the zero value
 // refuses. The store takes nothing without it, neither for a mailbox nor for the queue (P3).
