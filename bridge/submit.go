@@ -129,7 +129,7 @@ func (t *transaction) submitted(h message.Header) (message.Header, error) {
 	return h, nil
 }
 
-// authored checks that From and Sender are the account's, and takes the sender's wish
+// authored checks that From, Sender and who sent it again are the account's, and takes the sender's wish
 // out of the addresses.
 func (t *transaction) authored(h message.Header) (message.Header, error) {
 	s := t.submission
@@ -154,10 +154,12 @@ func (t *transaction) authored(h message.Header) (message.Header, error) {
 			s.author = plain
 		}
 	}
-	for _, value := range h.Values("Sender") {
-		for _, a := range message.Addresses(value) {
-			if _, err := s.mine(a, "Sender"); err != nil {
-				return h, err
+	for _, field := range []string{"Sender", "Resent-From", "Resent-Sender"} {
+		for _, value := range h.Values(field) {
+			for _, a := range message.Addresses(value) {
+				if _, err := s.mine(a, field); err != nil {
+					return h, err
+				}
 			}
 		}
 	}
@@ -168,17 +170,17 @@ func (t *transaction) authored(h message.Header) (message.Header, error) {
 			failed = err
 		}
 		return f
-	}, "From", "Sender", "Reply-To")
+	}, "From", "Sender", "Reply-To", "Resent-From", "Resent-Sender")
 	return h, failed
 }
 
-// maxAuthors limits From and Sender, in octets. Of a much longer one only the beginning
+// maxAuthors limits From and the like, in octets. Of a much longer one only the beginning
 // would be looked at.
 const maxAuthors = 32 << 10
 
 func tooLong(h message.Header) bool {
 	return slices.ContainsFunc(h.Fields, func(f message.Field) bool {
-		return (f.Is("From") || f.Is("Sender")) && len(f.Raw) > maxAuthors
+		return len(f.Raw) > maxAuthors && (f.Is("From") || f.Is("Sender") || f.Is("Resent-From") || f.Is("Resent-Sender"))
 	})
 }
 

@@ -99,6 +99,8 @@ func TestSubmitOwnAddresses(t *testing.T) {
 		"From elsewhere":       {"alice@here.test", "From: alice@there.test\r\n", 550, "From field must be"},
 		"two authors":          {"alice@here.test", "From: alice@here.test, carol@here.test\r\n", 550, "From field must be"},
 		"another Sender":       {"alice@here.test", "From: alice@here.test\r\nSender: carol@here.test\r\n", 550, "the Sender field must be"},
+		"another Resent-From":  {"alice@here.test", "From: alice@here.test\r\nResent-From: carol@here.test\r\n", 550, "the Resent-From field must be"},
+		"resent by oneself":    {"alice@here.test", "From: alice@here.test\r\nResent-From: alice+x@here.test\r\n", 0, ""},
 		"no From":              {"alice@here.test", "", 550, "no From"},
 		"empty From":           {"alice@here.test", "From: \r\n", 550, "no From"},
 		"group From":           {"alice@here.test", "From: undisclosed:;\r\n", 550, "no From"},
