@@ -361,9 +361,9 @@ func (m *member) explains(address, answer, fingerprint string) explanation {
 		m.t.Fatalf("explain --json: %v\n%s", err, out)
 	}
 	e := all[0]
-	level := map[string]string{"found": "sealed", "none": "clear", "unknown": "held"}[answer]
+	level := map[string]string{"found": "sealed", "none": "clear", "unknown": "deferred"}[answer]
 	if e.Lost {
-		level = "held"
+		level = "deferred"
 	}
 	if e.Decision["level"] != level || e.Decision["rule"] != "opportunistic" {
 		m.t.Errorf("%s would be %v by rule %v, want %s", address, e.Decision["level"], e.Decision["rule"], level)
