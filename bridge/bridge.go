@@ -138,6 +138,7 @@ var (
 	errNotNow        = mail.Refuse(451, "4.7.5", "the recipient's certificate cannot be looked up now, try again later")
 	errFilledUp      = mail.Refuse(452, "4.2.2", "a recipient's mailbox has filled up just now, try again")
 	errRemoved       = mail.Refuse(450, "4.2.1", "a recipient was removed just now, try again")
+	errTooMuch       = mail.Refuse(552, "5.3.4", "the message is too large for so many recipients whom it does not name, each of whom gets it encrypted apart: name them in To or Cc, or send it to fewer at a time")
 	errRefused       = mail.Refuse(550, "5.7.5", "the message cannot be protected as the recipient requires")
 )
 

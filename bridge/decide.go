@@ -249,7 +249,7 @@ func (t *transaction) refused(m *arrival, copies []mailCopy) error {
 		}
 	}
 	if refused+deferred == 0 {
-		return nil
+		return affordable(m.Size(), copies)
 	}
 	var weak, no, later []string
 	for i := range t.to {
@@ -274,6 +274,24 @@ func (t *transaction) refused(m *arrival, copies []mailCopy) error {
 		return mail.Refuse(550, "5.7.5", "not sent to anybody: it can be encrypted to some recipients, and not to "+list(weak))
 	}
 	return mail.Refuse(451, "4.7.5", "not sent yet, try again later: it is not known whether it can be encrypted to "+list(later))
+}
+
+// maxApart is how many octets one message may become by being encrypted for each recipient
+// apart: a thousand of them whom it does not name would fill a disk with one attachment.
+const maxApart = 4 << 30
+
+// affordable is an error if copies of a message of this size are more than that.
+func affordable(size int64, copies []mailCopy) error {
+	apart := int64(0)
+	for _, c := range copies {
+		if c.alone != 0 {
+			apart++
+		}
+	}
+	if apart > 1 && apart*size > maxApart {
+		return errTooMuch
+	}
+	return nil
 }
 
 // refusal says why there is no copy for a recipient.

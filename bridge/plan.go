@@ -32,7 +32,7 @@ type form struct {
 	alone int  // 1 more than the index of a recipient that shares with nobody; 0
 	// order is what of the recipient's order shows in the copy; of a held one, all.
 	order  mail.Order
-	reason string // why it is not more, of what is in clear or held
+	reason string // why it is not more, of what is in clear
 	wish   string // of a held one
 }
 
@@ -86,7 +86,7 @@ func (r *recipient) form(i int, level mail.Level) form {
 		f.order.Prefix, f.order.Footer = r.order.Prefix, r.order.Footer
 		f.reason = r.insecure()
 	case mail.Held:
-		f.order, f.reason, f.wish = r.order, r.answer.Reason, r.wish
+		f.order, f.wish = r.order, r.wish
 	}
 	return f
 }

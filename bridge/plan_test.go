@@ -3,6 +3,7 @@ package bridge
 import (
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -119,6 +120,39 @@ func elsewhereRecipients(rnd *rand.Rand, certs []*pgp.Certificate) []recipient {
 		}
 	}
 	return rs
+}
+
+// TestAffordable: many hidden recipients, or a large message, but not both.
+func TestAffordable(t *testing.T) {
+	t.Parallel()
+	hidden := func(n int) (copies []mailCopy) {
+		for i := range n {
+			copies = append(copies, mailCopy{form: form{level: mail.Sealed, elsewhere: true, alone: i + 1}})
+		}
+		return append(copies, mailCopy{form: form{level: mail.Sealed, elsewhere: true}})
+	}
+	for _, row := range []struct {
+		size int64
+		n    int
+		code int
+	}{{1 << 20, 4096, 0}, {1<<20 + 1, 4096, 552}, {50 << 20, 1000, 552}, {50 << 20, 80, 0}, {maxApart + 1, 1, 0}, {maxApart + 1, 0, 0}} {
+		if err := affordable(row.size, hidden(row.n)); codeOf(err) != row.code {
+			t.Errorf("%d octets to %d: %v", row.size, row.n, err)
+		}
+	}
+}
+
+// TestPlanHeldTogether: those of whom it is not known for different reasons share the copy
+// that waits.
+func TestPlanHeldTogether(t *testing.T) {
+	t.Parallel()
+	rs := make([]recipient, 100)
+	for i := range rs {
+		rs[i] = recipient{elsewhere: true, order: mail.Order{Floor: mail.Clear, NotKnown: mail.Held}, answer: keydir.Answer{Reason: strconv.Itoa(i)}}
+	}
+	if n := len(plan(mail.ContentClear, rs)); n != 1 {
+		t.Errorf("%d copies", n)
+	}
 }
 
 // TestPlanElsewhere checks the properties of plan for what leaves.
