@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -175,4 +178,80 @@ func TestP6BodiesArePreserved(t *testing.T) {
 			t.Errorf("a body of %d octets was not found in the two copies", len(body))
 		}
 	}
+}
+
+// TestP5P7WhatIsSaidIsDone: for any recipients, the outcome that the sender is told, the
+// record, and what lies in the queue and in the mailboxes are the same.
+func TestP5P7WhatIsSaidIsDone(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t, withPolicy(t, "[[rule]]\nname = \"tls\"\nwhen = 'recipient startsWith \"tls\"'\nfloor = \"tls\"\n"))
+	everybody := []string{"clear1@there.test", "Clear2@there.test", "tls1@there.test", "tls2@there.test"}
+	for _, a := range []string{"sealed1@there.test", "sealed2@there.test", "sealed3@there.test"} {
+		o.correspondent(a)
+		everybody = append(everybody, a)
+	}
+	for _, a := range []string{"held1@there.test", "held2@there.test"} {
+		o.source.set(a, true)
+		everybody = append(everybody, a)
+	}
+	o.account("sealed@here.test", true)
+	o.account("held@here.test", false)
+	everybody = append(everybody, "sealed@here.test", "sealed+x@here.test", "held@here.test")
+	rnd := rand.New(rand.NewPCG(7, 8))
+	for n := range 60 {
+		rnd.Shuffle(len(everybody), func(i, j int) { everybody[i], everybody[j] = everybody[j], everybody[i] })
+		to := everybody[:2+rnd.IntN(len(everybody)-1)]
+		src := submissionSource()
+		src.ID = "tx" + strconv.Itoa(n)
+		receipt, err := o.send(src, letter("", to[:rnd.IntN(len(to))]...), to...)
+		if err != nil {
+			t.Fatalf("%q: %v", to, err)
+		}
+		copies := map[string]waiting{}
+		for _, w := range o.queued() {
+			if w.Source != src.ID {
+				continue
+			}
+			for _, r := range w.to {
+				copies[r.Address] = w
+			}
+		}
+		rows, err := o.Store.AuditRows(t.Context(), src.ID, 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, outcome := range receipt.Outcomes {
+			address := outcome.Recipient.String()
+			w, leaves := copies[address]
+			said := outcome.Level.String()
+			switch {
+			case address != to[i] || !strings.HasPrefix(strings.ToLower(address), said):
+				t.Errorf("%s is told for %s: %s", said, to[i], address)
+			case leaves != strings.HasSuffix(address, "@there.test") || leaves && w.Level != outcome.Level:
+				t.Errorf("%s is told to be %s, and in the queue is %v", address, said, w.Level)
+			case leaves && strings.Contains(string(w.raw), "Postern-Delivery: insecure") != (outcome.Level == mail.Clear):
+				t.Errorf("%s: the mark is wrong:\n%s", address, w.raw)
+			case leaves && outcome.Level == mail.Sealed && !strings.HasSuffix(o.decrypt(address, w.raw), "the canary sings\r\n"):
+				t.Errorf("%s: not what was sent", address)
+			case !leaves && (receipt.Placed[i].UID != 0) != (outcome.Level == mail.Sealed):
+				t.Errorf("%s: placed %+v", address, receipt.Placed[i])
+			}
+			recorded := 0
+			for _, row := range rows {
+				about, _, _ := strings.Cut(row.Detail, " by rule ")
+				level, names, _ := strings.Cut(about, " for ")
+				if slices.Contains(strings.Split(names, ", "), address) {
+					recorded++
+					if level != said {
+						t.Errorf("%s is told to be %s, and recorded as %s", address, said, level)
+					}
+				}
+			}
+			// Of two addresses of one mailbox, the first one is recorded.
+			if recorded != 1 && !strings.HasPrefix(address, "sealed+x@") && !strings.HasPrefix(address, "sealed@") {
+				t.Errorf("%s is recorded %d times: %+v", address, recorded, rows)
+			}
+		}
+	}
+	o.noCanary()
 }
