@@ -44,6 +44,7 @@ import (
 
 	"postern/internal/blob"
 	"postern/internal/mail"
+	"postern/internal/message"
 	"postern/internal/msgauth"
 	"postern/internal/store"
 	"postern/internal/telemetry"
@@ -74,6 +75,9 @@ type Options struct {
 	// that carries Autocrypt for the account's own address; it must not block. Nil learns
 	// nothing.
 	LearnOwn func(account mail.Address, keyData []byte)
+	// Delivered reports to the sender of a copy that is in mailboxes here, to those of its
+	// recipients who are named in it; h is the message's header section. Nil reports nothing.
+	Delivered func(ctx context.Context, c *store.Outgoing, h message.Header) error
 	// Hostname names this server in trace fields and is the authserv-id of RFC 8601.
 	Hostname string
 	// Domains, Postmaster, KeepSubject and RejectWithoutCertificate are the Rules of the
@@ -298,7 +302,9 @@ func (t *transaction) Data(ctx context.Context, r io.Reader) (mail.Receipt, erro
 	t.wakeQueue(batch)
 	t.learn(m)
 	t.afterwards(ctx, m, copies)
-	return t.receipt(batch, placed, copies), nil
+	receipt := t.receipt(batch, placed, copies)
+	t.reportDelivered(ctx, m, receipt)
+	return receipt, nil
 }
 
 // Abort implements mail.Transaction. Nothing outlives a transaction that did not

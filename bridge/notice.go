@@ -33,6 +33,29 @@ func (t *transaction) afterwards(ctx context.Context, m *arrival, copies []mailC
 	}
 }
 
+// reportDelivered tells the sender of the recipients here who have the message, where that
+// was asked for (RFC 3461 4.1). One whose copy is held does not have it.
+func (t *transaction) reportDelivered(ctx context.Context, m *arrival, receipt mail.Receipt) {
+	if t.Delivered == nil || t.submission == nil {
+		return
+	}
+	c := &store.Outgoing{
+		Source: t.source.ID, From: t.submission.sender.String(), EnvID: t.source.EnvID,
+		RequireTLS: t.source.RequireTLS, Created: t.source.Time,
+	}
+	for i, r := range t.asked {
+		if receipt.Placed[i].UID != 0 && r.Notify&mail.NotifySuccess != 0 {
+			c.Rcpts = append(c.Rcpts, store.OutgoingRcpt{Address: r.Address.String(), Domain: r.Address.Domain, Notify: r.Notify, Original: r.Original})
+		}
+	}
+	if len(c.Rcpts) == 0 {
+		return
+	}
+	if err := t.Delivered(ctx, c, m.header); err != nil {
+		t.Log.Error("report a delivery", telemetry.KeyID, t.source.ID, telemetry.KeyError, err)
+	}
+}
+
 // class is the metrics' word for a level.
 func class(l mail.Level) string {
 	switch l {

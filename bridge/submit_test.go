@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -322,6 +324,43 @@ func TestSubmitEnvelope(t *testing.T) {
 			w.UTF8 != (w.addresses() == "jörg@there.test") || w.to[0].Notify != mail.NotifySuccess || w.to[0].Original != "rfc822;"+w.addresses() {
 			t.Errorf("%+v %+v", w.Outgoing, w.to)
 		}
+	}
+}
+
+// TestSubmitReportsDelivery: who asks for it is told that a mailbox here has the message, and
+// nothing of one whose copy is held, or is carried elsewhere.
+func TestSubmitReportsDelivery(t *testing.T) {
+	t.Parallel()
+	var told []string
+	o := newOutbound(t, func(o *Options) {
+		o.Delivered = func(_ context.Context, c *store.Outgoing, h message.Header) error {
+			for _, r := range c.Rcpts {
+				told = append(told, fmt.Sprint(c.From, c.EnvID, h.Get("Message-ID"), r.Address, r.Original))
+			}
+			return nil
+		}
+	})
+	o.account("carol@here.test", true)
+	o.account("dave@here.test", false)
+	src := submissionSource()
+	src.EnvID = "envelope"
+	tr, err := o.Begin(t.Context(), src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, notify := range map[string]mail.Notify{
+		"carol+x@here.test": mail.NotifySuccess | mail.NotifyFailure, "dave@here.test": mail.NotifySuccess,
+		"alice@here.test": mail.NotifyFailure, "bob@there.test": mail.NotifySuccess,
+	} {
+		if err := tr.Rcpt(t.Context(), mail.Rcpt{Address: parse(t, address), Notify: notify, Original: "rfc822;x@y"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := tr.Data(t.Context(), strings.NewReader(letter("", "x@y"))); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 1 || told[0] != "alice@here.testenvelope<1@here.test>carol+x@here.testrfc822;x@y" {
+		t.Errorf("%q", told)
 	}
 }
 

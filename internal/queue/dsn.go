@@ -158,6 +158,8 @@ func (d *dsn) action() string {
 		return "delayed"
 	case eventRelayed:
 		return "relayed"
+	case eventDelivered:
+		return "delivered"
 	}
 	return "failed"
 }
@@ -172,7 +174,7 @@ func (d *dsn) code(r reported) string {
 		return "5.7.0"
 	case eventDelayed:
 		class, otherwise = '4', "4.0.0"
-	case eventRelayed:
+	case eventRelayed, eventDelivered:
 		class, otherwise = '2', "2.0.0"
 	}
 	s := r.reply.Enhanced

@@ -98,6 +98,7 @@ func TestForm(t *testing.T) {
 		{"never tried", eventExpired, store.Reply{}, "failed", "4.4.7", "", "could not be tried"},
 		{"late", eventDelayed, store.Reply{Code: 451, Enhanced: "4.7.1", Text: "greylisted", Host: "mx"}, "delayed", "4.7.1", "smtp; 451 4.7.1 greylisted", "7 March 2026"},
 		{"relayed", eventRelayed, store.Reply{Code: 250, Enhanced: "2.1.5", Text: "ok", Host: "mx"}, "relayed", "2.1.5", "smtp; 250 2.1.5 ok", "handed over to mx"},
+		{"delivered", eventDelivered, store.Reply{}, "delivered", "2.0.0", "", "in the mailboxes"},
 		{"cancelled", eventCancelled, store.Reply{}, "failed", "5.7.0", "", "Whoever runs"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

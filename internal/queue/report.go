@@ -21,6 +21,7 @@ const (
 	eventCancelled event = telemetry.QueueCancelled
 	eventDelayed   event = "delayed"
 	eventRelayed   event = "relayed"
+	eventDelivered event = "delivered" // into a mailbox here
 )
 
 // reported is a recipient that a report is about, and its outcome's place in a Finish.
@@ -86,9 +87,32 @@ func (q *Queue) handIn(ctx context.Context, c *store.Outgoing, e event, rcpts []
 		// The report says all that matters without it.
 		q.Log.Error("read a header section for a report", telemetry.KeyPart, "queue", telemetry.KeyID, c.Source, telemetry.KeyError, err)
 	}
+	return q.handInReport(ctx, c, e, rcpts, to, header)
+}
+
+// Delivered reports to the sender of a copy that mailboxes here have it, if they asked
+// for that (RFC 3461 4.1). Of the copy, only what describes its envelope is looked at.
+func (q *Queue) Delivered(ctx context.Context, c *store.Outgoing, h message.Header) error {
+	var rcpts []reported
+	for _, r := range c.Rcpts {
+		if r.Notify&mail.NotifySuccess != 0 {
+			rcpts = append(rcpts, reported{rcpt: store.QueuedRcpt{OutgoingRcpt: r}})
+		}
+	}
+	if len(rcpts) == 0 || c.From == "" {
+		return nil
+	}
+	to, err := mail.ParseAddress(c.From)
+	if err != nil {
+		return fmt.Errorf("reverse-path: %w", err)
+	}
+	return q.handInReport(ctx, c, eventDelivered, rcpts, to, h)
+}
+
+func (q *Queue) handInReport(ctx context.Context, c *store.Outgoing, e event, rcpts []reported, to mail.Address, h message.Header) error {
 	d := dsn{
 		Event: e, Hostname: q.Hostname, ID: q.NewID(), Now: q.Now(), GiveUp: q.Schedule.GiveUp,
-		To: to, Copy: c, Rcpts: rcpts, Header: header,
+		To: to, Copy: c, Rcpts: rcpts, Header: h,
 	}
 	// It goes by the same hops that the message was allowed to take (RFC 8689 4.3).
 	tr, err := q.Acceptor.Begin(ctx, mail.Source{

@@ -50,6 +50,8 @@ func (e event) subject() string {
 		return "Your message is late"
 	case eventRelayed:
 		return "Your message was handed over"
+	case eventDelivered:
+		return "Your message was delivered"
 	}
 	return "Your message was not delivered"
 }
@@ -64,6 +66,8 @@ func (d *dsn) opening() []string {
 	case eventRelayed:
 		return []string{"Your message was handed over to the mail servers of the recipients below.",
 			"They do not confirm delivery, so you will hear of it only if it fails."}
+	case eventDelivered:
+		return []string{"Your message is in the mailboxes of the recipients below."}
 	case eventCancelled:
 		return []string{"Whoever runs this mail server took your message out of the queue. It was not",
 			"delivered to the recipients below."}
@@ -80,6 +84,8 @@ func (d *dsn) why(r reported) string {
 	switch {
 	case d.Event == eventRelayed:
 		return "handed over to " + orText(r.reply.Host, "its mail server")
+	case d.Event == eventDelivered:
+		return "delivered"
 	case d.Event == eventCancelled && said == "":
 		return "taken out of the queue"
 	case said == "" && d.Copy.Level == mail.Held:
@@ -95,7 +101,7 @@ func (d *dsn) why(r reported) string {
 // advice says what a person can do about it.
 func (d *dsn) advice(r reported) string {
 	switch d.Event {
-	case eventRelayed, eventDelayed:
+	case eventRelayed, eventDelivered, eventDelayed:
 		return ""
 	case eventCancelled:
 		return "Ask whoever runs this mail server."

@@ -33,6 +33,7 @@ import (
 	"postern/internal/deliver"
 	"postern/internal/dns"
 	"postern/internal/mail"
+	"postern/internal/message"
 	"postern/internal/msgauth"
 	"postern/internal/queue"
 	"postern/internal/store"
@@ -195,7 +196,10 @@ func (g *Gateway) bridgeOptions(spool string) bridge.Options {
 		Store: g.Store, Blobs: g.Blobs, Directory: g.Directory, Vault: g.Vault,
 		Verifier: msgauth.NewVerifier(msgauth.Options{Resolver: g.Resolver, Deadline: time.Duration(c.DNS.Timeout), Now: g.now}),
 		LearnOwn: g.Enrolment.Learn,
-		Policy:   g.Policy, Signer: g.Signer,
+		Delivered: func(ctx context.Context, c *store.Outgoing, h message.Header) error {
+			return g.Queue.Delivered(ctx, c, h)
+		},
+		Policy: g.Policy, Signer: g.Signer,
 		Wake: g.Cluster.Wake, Hostname: c.Hostname,
 		MaxSize: int64(c.SMTP.MaxMessageSize), SpoolDir: spool, SpoolMemory: spoolMemory,
 		Now: g.now, Log: g.Log, Metrics: g.Metrics,

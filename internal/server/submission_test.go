@@ -64,6 +64,51 @@ func TestSubmissionLogin(t *testing.T) {
 	}
 }
 
+// Who wants to be told of a delivery here is told (RFC 3461), sealed like any mail.
+func TestSubmissionReportsDelivery(t *testing.T) {
+	t.Parallel()
+	g, r, _ := serve(t, newConfig(t))
+	address, err := mail.ParseAddress(owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := pgp.GenerateKey(owner, time.Now().Add(-time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Enrolment.Take(t.Context(), address, k.Certificate(), keydir.SourceAutocrypt); err != nil {
+		t.Fatal(err)
+	}
+	before := inboxCount(t, r)
+	c, err := smtp.DialTLS(r.Addrs.Submissions.String(), &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Auth(sasl.NewPlainClient("", owner, password)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Mail(owner, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Rcpt(owner, &smtp.RcptOptions{Notify: []smtp.DSNNotify{smtp.DSNNotifySuccess}}); err != nil {
+		t.Fatal(err)
+	}
+	w, err := c.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte(strings.ReplaceAll(hello, "bob@there.test", owner))); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := inboxCount(t, r) - before; n != 2 {
+		t.Errorf("%d messages, want the one that was sent, and the report", n)
+	}
+}
+
 // submit sends a message as the owner of the account.
 func submit(t *testing.T, r *Running, to, text string) {
 	t.Helper()
