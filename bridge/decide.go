@@ -161,8 +161,12 @@ func (t *transaction) introduce(ctx context.Context, m *arrival) error {
 	return nil
 }
 
-// autocrypt makes a field for an address, unless it would be over the limit.
+// autocrypt makes a field for an address, unless it would be over the limit, or the address
+// is one that would read as other attributes of the field.
 func (b *Bridge) autocrypt(name string, a mail.Address, c *pgp.Certificate) (message.Field, bool) {
+	if strings.ContainsAny(a.String(), "\"; ") {
+		return message.Field{}, false
+	}
 	data, err := c.Minimal(a.Key(), b.Now())
 	if err != nil {
 		return message.Field{}, false // is only for storage, or expired in this moment

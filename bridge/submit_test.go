@@ -71,6 +71,22 @@ func TestSubmitAutocrypt(t *testing.T) {
 	}
 }
 
+// TestSubmitOddGossip: an address cannot add attributes to what is said of others.
+func TestSubmitOddGossip(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t)
+	odd := "\"x; addr=bob@there.test; y\"@there.test"
+	o.correspondent("bob@there.test")
+	o.keys[odd] = o.keys["bob@there.test"]
+	o.source.set(parse(t, odd).Key(), false, o.keys[odd].Certificate())
+	o.mustSubmit(letter("", odd, "bob@there.test"), odd, "bob@there.test")
+	for _, w := range o.queued() {
+		if p := o.decrypt("bob@there.test", w.raw); strings.Count(p, "Autocrypt-Gossip:") != 1 {
+			t.Errorf("%s", p)
+		}
+	}
+}
+
 // TestSubmitMissingFields: RFC 6409 8.
 func TestSubmitMissingFields(t *testing.T) {
 	t.Parallel()
