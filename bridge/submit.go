@@ -171,7 +171,12 @@ func (t *transaction) authored(h message.Header) (message.Header, error) {
 		}
 		return f
 	}, "From", "Sender", "Reply-To", "Resent-From", "Resent-Sender")
-	return h, failed
+	return h.Replace(func(f message.Field) message.Field {
+		for _, wish := range []string{policy.WishRequire, policy.WishClear} {
+			f = message.WithoutTag(f, s.account.Address.Local, wish, s.account.Address.Domain)
+		}
+		return f
+	}, "Autocrypt", "Disposition-Notification-To", "Return-Receipt-To"), failed
 }
 
 // maxAuthors limits From and the like, in octets. Of a much longer one only the beginning

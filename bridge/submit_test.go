@@ -183,7 +183,8 @@ func TestSubmitWishes(t *testing.T) {
 		if test.from != "" {
 			from = test.from
 		}
-		receipt, err := o.send(src, "From: Alice <"+from+">\r\nReply-To: "+from+"\r\nTo: x@y.test\r\nSubject: "+test.subject+"\r\n\r\nhello\r\n", test.to+"@there.test")
+		receipt, err := o.send(src, "From: Alice <"+from+">\r\nReply-To: "+from+"\r\nAutocrypt: addr="+from+"; keydata=AAAA\r\n"+
+			"Disposition-Notification-To: <"+from+">\r\nTo: x@y.test\r\nSubject: "+test.subject+"\r\n\r\nhello\r\n", test.to+"@there.test")
 		if codeOf(err) != test.code || err != nil && !strings.Contains(err.Error(), test.text) {
 			t.Errorf("%s: %v", name, err)
 		}
