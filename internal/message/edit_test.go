@@ -89,6 +89,7 @@ func TestAddFooter(t *testing.T) {
 		"UTF-8 in 7bit":        {"Content-Type: text/plain; charset=utf-8\r\n", "ha\r\n", "grün", 2},
 		"quoted-printable":     {"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n", "h=C3=A4\r\n", "x", 2},
 		"base64":               {"Content-Type: text/plain\r\nContent-Transfer-Encoding: base64\r\n", "aGVsbG8=\r\n", "x", 2},
+		"attached":             {"Content-Type: text/plain\r\nContent-Disposition: Attachment; filename=a.csv\r\n", "1,2\r\n", "x", 2},
 		"HTML":                 {"Content-Type: text/html\r\nMIME-Version: 1.0\r\n", "<b>\r\n", "x", 2},
 		"multipart":            {"MIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=z\r\n", "--z\r\n\r\na\r\n--z\r\n\r\nb\r\n--z--\r\n", "x", 2},
 		"multipart not closed": {"Content-Type: multipart/alternative;\r\n boundary=z\r\n", "--z\r\n\r\na", "x", 2},

@@ -11,10 +11,10 @@ type Footed struct {
 }
 
 // AddFooter puts a text behind a message. It goes into a message that is one text/plain
-// in a character set that has the text's characters as they are; in every other case the
-// message, its Content-* fields and its body untouched, becomes the first part of a
-// multipart/mixed, and the text the second. The boundary is as Outer wants it. It is not
-// for what somebody signed: see IsSigned.
+// to be shown, in a character set that has the text's characters as they are; in every
+// other case the message, its Content-* fields and its body untouched, becomes the first
+// part of a multipart/mixed, and the text the second. The boundary is as Outer wants it.
+// It is not for what somebody signed: see IsSigned.
 func AddFooter(h Header, text, boundary string) Footed {
 	text = strings.ReplaceAll(strings.ReplaceAll(strings.TrimRight(text, "\r\n"), "\r\n", "\n"), "\n", "\r\n") + "\r\n"
 	if fits(h, text) {
@@ -44,7 +44,7 @@ func AddFooter(h Header, text, boundary string) Footed {
 
 // fits says whether text can simply be written behind the body.
 func fits(h Header, text string) bool {
-	if MediaType(h) != "text/plain" {
+	if MediaType(h) != "text/plain" || hasPrefixFold(h.Get("Content-Disposition"), "attachment") {
 		return false
 	}
 	eight := EightBit([]byte(text))
