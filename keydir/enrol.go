@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,7 +25,8 @@ const (
 // What the history says of certificates that accounts hand in.
 const (
 	RuleEnrolled Rule = "handed in by the account"
-	RuleOffered  Rule = "handed in by the account; another one is in use, so it waits for a person"
+	RuleOffered  Rule = "handed in by the account; it waits for a person"
+	RuleRemoved  Rule = "removed from an account" // by whoever runs the gateway
 )
 
 const (
@@ -76,8 +78,9 @@ type EnrolOptions struct {
 // The first one becomes the account's own. After that, only a newer form of one that
 // the account has, and one that such a one has certified, are taken: with a stolen
 // password somebody could hand in a key of his own, and read from then on what is
-// sealed to the account. Anything else is written down and told to the owner, and
-// waits until whoever runs the gateway imports it.
+// sealed to the account. Anything else, and what a person has removed from the account
+// before, is written down and told to the owner, and waits until whoever runs the gateway
+// imports it.
 type Enrolment struct {
 	EnrolOptions
 	waiting chan handedIn
@@ -202,8 +205,16 @@ func (e *Enrolment) decide(ctx context.Context, rows []store.Certificate, r *Enr
 	for _, old := range known {
 		succeeds = succeeds || old.Usable(now) == nil && c.CertifiedBy(old, now)
 	}
-	if len(known) > 0 && !succeeds {
-		return e.wait(ctx, known[0].Fingerprint(), r)
+	history, err := e.history(ctx, r.Account)
+	if err != nil {
+		return err
+	}
+	removed := func(h Change) bool { return h.Rule == RuleRemoved && h.Old == c.Fingerprint() }
+	switch {
+	case len(known) > 0 && !succeeds:
+		return e.wait(ctx, history, known[0].Fingerprint(), r)
+	case slices.ContainsFunc(history, removed):
+		return e.wait(ctx, history, "", r)
 	}
 	row := store.Certificate{Address: r.Account.Key(), Fingerprint: c.Fingerprint(), Data: c.Data(), Source: r.Source}
 	if _, err := e.Store.AddCertificate(ctx, row); err != nil {
@@ -235,21 +246,29 @@ func (e *Enrolment) merge(ctx context.Context, row store.Certificate, known *pgp
 }
 
 // wait writes down once that the certificate waits.
-func (e *Enrolment) wait(ctx context.Context, inUse string, r *Enrolled) error {
+func (e *Enrolment) wait(ctx context.Context, history []Change, inUse string, r *Enrolled) error {
 	r.Waits = true
-	history, err := e.Store.AuditRows(ctx, r.Account.Key(), historyDepth)
-	if err != nil {
-		return err
-	}
-	for _, row := range history {
-		var c Change
-		if row.Kind == "certificate" && json.Unmarshal([]byte(row.Detail), &c) == nil &&
-			c.Rule == RuleOffered && c.New == r.Certificate.Fingerprint() {
-			return nil
-		}
+	offered := func(h Change) bool { return h.Rule == RuleOffered && h.New == r.Certificate.Fingerprint() }
+	if slices.ContainsFunc(history, offered) {
+		return nil
 	}
 	r.News = true
 	return e.record(ctx, Change{Rule: RuleOffered, Old: inUse, New: r.Certificate.Fingerprint(), Held: true}, r)
+}
+
+// history is what is written down of an account's certificates.
+func (e *Enrolment) history(ctx context.Context, account mail.Address) (all []Change, err error) {
+	rows, err := e.Store.AuditRows(ctx, account.Key(), historyDepth)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range rows {
+		var c Change
+		if row.Kind == "certificate" && json.Unmarshal([]byte(row.Detail), &c) == nil {
+			all = append(all, c)
+		}
+	}
+	return all, nil
 }
 
 // changed writes into the history what was done, and puts it to use.

@@ -100,6 +100,30 @@ func TestEnrolFirst(t *testing.T) {
 	}
 }
 
+// What a person has removed does not come back by itself, though the account has none: who
+// handed it in may still have the password.
+func TestEnrolRemovedWaits(t *testing.T) {
+	t.Parallel()
+	e := newEnrolment(t)
+	thief, owner := newCertificate(t, "alice@here.test"), newCertificate(t, "alice@here.test")
+	e.take(t, thief)
+	if err := e.store.RemoveCertificate(t.Context(), ownAccount.Key(), thief.Fingerprint()); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.record(t.Context(), Change{Rule: RuleRemoved, Old: thief.Fingerprint()}, &Enrolled{Account: ownAccount}); err != nil {
+		t.Fatal(err)
+	}
+	if r := e.take(t, thief); !r.Waits || !r.News || len(e.stored(t)) != 0 {
+		t.Errorf("%+v, stored %v", r, e.stored(t))
+	}
+	if r := e.take(t, thief); !r.Waits || r.News {
+		t.Errorf("again: %+v", r)
+	}
+	if r := e.take(t, owner); r.Waits || len(e.stored(t)) != 1 {
+		t.Errorf("another one: %+v", r)
+	}
+}
+
 // Another certificate than the one in use waits, whoever gave that one, and is told of
 // once.
 func TestEnrolAnotherWaits(t *testing.T) {

@@ -133,11 +133,8 @@ func (a *Admin) ImportCertificates(ctx context.Context, address string, data []b
 // operator is the source of certificates that are imported here.
 const operator = "operator"
 
-// What the history of an own address says.
-const (
-	ruleImported keydir.Rule = "imported for an account"
-	ruleRemoved  keydir.Rule = "removed from an account"
-)
+// ruleImported is what the history of an own address says.
+const ruleImported keydir.Rule = "imported for an account"
 
 // record writes a change of an account's certificates into the history. It comes after
 // the change: a record of what was never done would be worse than one that is missing.
@@ -304,7 +301,7 @@ func (a *Admin) RemoveCertificate(ctx context.Context, address, which string) er
 	if err != nil {
 		return err
 	}
-	return a.record(ctx, account.Address.Key(), keydir.Change{Rule: ruleRemoved, Old: want})
+	return a.record(ctx, account.Address.Key(), keydir.Change{Rule: keydir.RuleRemoved, Old: want})
 }
 
 // WithoutCertificate says what becomes of an account's mail if none of its certificates
