@@ -39,39 +39,34 @@ func (b *Bridge) submit(ctx context.Context, source mail.Source) (*submission, e
 	}
 	s := &submission{account: account, sender: source.From, elsewhere: make(map[string]int)}
 	if !source.From.IsNull() { // a report, such as a disposition notification
-		plain, wish, ok := s.owns(source.From)
-		if !ok {
-			return nil, s.notYours("the reverse-path")
+		if s.sender, s.wish, err = s.owns(source.From, "the reverse-path"); err != nil {
+			return nil, err
 		}
-		s.sender, s.wish = plain, wish
 	}
 	s.lookups = b.newLookups(ctx)
 	return s, nil
 }
 
-// owns says whether the account may use an address: its own, or a sub-address of it
+// owns is an error unless the account may use an address: its own, or a sub-address of it
 // (RFC 5233). Two of these say how the mail is to be protected, and are not shown to
-// anybody: plain is without.
-func (s *submission) owns(a mail.Address) (plain mail.Address, wish string, ok bool) {
-	own := s.account.Address.Key()
-	if a.Key() == own {
-		return a, "", true
+// anybody: plain is without. One that nearly asks for encryption is an error, too: it
+// would not protect, and nobody would notice.
+func (s *submission) owns(a mail.Address, where string) (plain mail.Address, wish string, err error) {
+	own := s.account.Address
+	if a.Key() == own.Key() {
+		return a, "", nil
 	}
 	base, sub := a.Base()
-	if !sub || base.Key() != own {
-		return a, "", false
+	if !sub || base.Key() != own.Key() {
+		return a, "", mail.Refuse(550, "5.7.1", where+" must be your own address, "+own.String()+" or "+own.Local+"+anything@"+own.Domain)
 	}
-	switch tag := strings.ToLower(a.Local[len(base.Local)+1:]); tag {
-	case policy.WishRequire, policy.WishClear:
-		return base, tag, true
+	switch tag := strings.ToLower(a.Local[len(base.Local)+1:]); {
+	case tag == policy.WishRequire, tag == policy.WishClear:
+		return base, tag, nil
+	case message.Misspells(tag, policy.WishRequire):
+		return a, "", mail.Refuse(550, "5.7.5", where+" is nearly "+own.Local+"+"+policy.WishRequire+"@"+own.Domain+": write that, or another word behind the +")
 	}
-	return a, "", true
-}
-
-// notYours says which addresses the account may use.
-func (s *submission) notYours(where string) *mail.Error {
-	own := s.account.Address
-	return mail.Refuse(550, "5.7.1", where+" must be your own address, "+own.String()+" or "+own.Local+"+anything@"+own.Domain)
+	return a, "", nil
 }
 
 // want notes a wish of the sender.
@@ -195,9 +190,9 @@ func (s *submission) mine(a message.Address, field string) (mail.Address, error)
 	if err != nil {
 		return parsed, mail.Refuse(550, "5.6.0", "an address in the "+field+" field cannot be read").Because(err)
 	}
-	plain, wish, ok := s.owns(parsed)
-	if !ok {
-		return parsed, s.notYours("the " + field + " field")
+	plain, wish, err := s.owns(parsed, "the "+field+" field")
+	if err != nil {
+		return parsed, err
 	}
 	return plain, s.want(wish)
 }
@@ -212,7 +207,7 @@ func (s *submission) withoutWish(f message.Field) (message.Field, error) {
 			continue
 		}
 		done[written] = true
-		if plain, wish, ok := s.owns(parsed); ok && wish != "" {
+		if plain, wish, err := s.owns(parsed, ""); err == nil && wish != "" {
 			before := len(f.Raw)
 			if f = message.WithoutTag(f, plain.Local, wish, a.Domain); len(f.Raw) == before {
 				return f, mail.Refuse(550, "5.6.0", "write "+parsed.String()+" in the "+f.Name+" field without quotes, comments or blanks inside")

@@ -112,6 +112,8 @@ func TestSubmitOwnAddresses(t *testing.T) {
 		"case":                 {"Alice@Here.Test", "From: ALICE@here.test\r\n", 0, ""},
 		"sub-address":          {"alice+x@here.test", "From: A <alice+y@here.test>\r\nSender: alice+z@here.test\r\n", 0, ""},
 		"null reverse-path":    {"", "From: alice@here.test\r\n", 0, ""},
+		"nearly require":       {"alice+requier@here.test", "From: alice@here.test\r\n", 550, "nearly alice+require@here.test"},
+		"nearly, in From":      {"alice@here.test", "From: alice+Required@here.test\r\n", 550, "nearly alice+require@here.test"},
 		"another reverse-path": {"carol@here.test", "From: alice@here.test\r\n", 550, "the reverse-path must be your own address, alice@here.test or alice+anything@here.test"},
 		"another From":         {"alice@here.test", "From: carol@here.test\r\n", 550, "the From field must be your own address"},
 		"From elsewhere":       {"alice@here.test", "From: alice@there.test\r\n", 550, "From field must be"},

@@ -96,6 +96,12 @@ func (w *wordFinder) take(b bracket) bool {
 	return true
 }
 
+// Misspells says whether a word is not this one in ASCII, but nearly.
+func Misspells(word, this string) bool {
+	const near = 2
+	return word != this && editDistance(word, this, near) <= near
+}
+
 // near fails if word is nearly, or exactly but for its brackets, one of the sender's.
 func (w *wordFinder) near(word string) {
 	for _, s := range senderWords() {
