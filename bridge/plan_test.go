@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -181,8 +182,8 @@ func TestPlanElsewhere(t *testing.T) {
 			shuffled[i] = rs[p]
 		}
 		other := plan(content, shuffled)
-		if len(other) != len(copies) {
-			t.Fatalf("%d copies, in another order %d", len(copies), len(other))
+		if got, want := shares(other, perm), shares(copies, nil); !slices.Equal(got, want) {
+			t.Fatalf("shared by %v, in another order by %v", want, got)
 		}
 		for i, level := range checkCopies(t, content, shuffled, other) {
 			if level != levels[perm[i]] {
@@ -195,6 +196,23 @@ func TestPlanElsewhere(t *testing.T) {
 			t.Errorf("%v was seen %d times", l, seen[l])
 		}
 	}
+}
+
+// shares are the recipients that share each copy. perm says which recipient each one was in
+// another order; empty is the order itself.
+func shares(copies []mailCopy, perm []int) (all []string) {
+	for _, c := range copies {
+		who := slices.Clone(c.recipients)
+		for i, n := range who {
+			if len(perm) > 0 {
+				who[i] = perm[n]
+			}
+		}
+		slices.Sort(who)
+		all = append(all, fmt.Sprint(who))
+	}
+	slices.Sort(all)
+	return all
 }
 
 // checkCopies checks one plan and returns each recipient's level.
