@@ -205,6 +205,15 @@ func TestUnknownOfSeveral(t *testing.T) {
 					t.Errorf("%s", again.raw)
 				}
 			}
+			told := o.stored("alice@here.test", "INBOX")
+			if len(told) != map[mail.Level]int{mail.Clear: 1}[test.level] {
+				t.Errorf("the sender is told %d times", len(told))
+			}
+			for _, m := range told {
+				if text := string(o.open("alice@here.test", m.raw).original); !strings.Contains(text, "held for eve@there.test") || !strings.Contains(text, "(no certificate), and leaves in clear now: insecure.") {
+					t.Errorf("%s", text)
+				}
+			}
 			if test.code == 0 {
 				if err := o.Reconsider(t.Context(), w.Outgoing, w.to[0]); !errors.Is(err, store.ErrNotFound) {
 					t.Errorf("reconsidered twice: %v", err)

@@ -8,7 +8,9 @@ import (
 	"io"
 
 	"postern/internal/mail"
+	"postern/internal/message"
 	"postern/internal/store"
+	"postern/internal/telemetry"
 )
 
 // heldFacts are what deciding anew needs of a copy that is held for a recipient
@@ -75,7 +77,31 @@ func (b *Bridge) Reconsider(ctx context.Context, o *store.Outgoing, r store.Outg
 	}
 	b.wakeQueue(batch)
 	b.Metrics.BridgeOutgoing(c.level.String(), 1)
+	if c.level < mail.Sealed {
+		// The reply to the message could not say so. It is decided by now, whatever fails.
+		if err := b.noticeWeak(ctx, o, r.Address, c.level, to.why(c.level)); err != nil {
+			b.Log.Error("tell of a copy in clear", telemetry.KeyID, o.Source, telemetry.KeyError, err)
+		}
+	}
 	return nil
+}
+
+// noticeWeak tells the sender that a copy that was held leaves in clear after all.
+func (b *Bridge) noticeWeak(ctx context.Context, o *store.Outgoing, recipient string, l mail.Level, why string) error {
+	account, err := b.Store.Account(ctx, o.Account)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("look up account: %w", err)
+	}
+	return b.Notify(ctx, account.Address, "Your message is not encrypted for one of its recipients", []string{
+		"Your message of " + message.FormatDate(o.Created) + ", queued as " + o.Source + ", was",
+		"held for " + recipient + " because it was not known whether it can be",
+		"encrypted to them. It cannot (" + why + "), and leaves in clear now: " + l.Called() + ".",
+		"",
+		"To have a message refused rather than sent in clear, begin its subject with [secure].",
+	})
 }
 
 // replacement makes the copy that leaves of one that was held.
