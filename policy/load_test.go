@@ -84,12 +84,12 @@ func TestLoad(t *testing.T) {
 func TestExamine(t *testing.T) {
 	t.Parallel()
 	_, results, err := Examine("p.toml", []byte("[[rule]]\nname = \"a\"\nwhen = 'recipient_domain == \"b.example\" && sender_domain == \"c.example\" && account == \"d@c.example\" && recipients == 1'\nfloor = \"sealed\"\n"+
-		"[[example]]\nname = \"x\"\nfacts = { recipient = \"a@b.example\", sender = \"d@c.example\", recipients = 2 }\ncertificate = \"unknown\"\nexpect = { level = \"held\" }\n"+
+		"[[example]]\nname = \"x\"\nfacts = { recipient = \"a@b.example\", sender = \"d@c.example\" }\ncertificate = \"unknown\"\nexpect = { level = \"deferred\" }\n"+
 		"[[example]]\nname = \"y\"\nfacts = { recipient = \"a@b.example\", sender = \"d@c.example\" }\nexpect = { level = \"held\" }\n"))
 	if err != nil || len(results) != 2 {
 		t.Fatal(results, err)
 	}
-	if want := (Result{Name: "x", Line: 5, Rule: "a", Level: "held"}); results[0] != want {
+	if want := (Result{Name: "x", Line: 5, Rule: "a", Level: "deferred"}); results[0] != want {
 		t.Errorf("%+v", results[0])
 	}
 	if want := (Result{Name: "y", Line: 10, Rule: "a", Level: "refused", Failure: `rule "a" decides: level is "refused", not "held"`}); results[1] != want {
