@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"postern/internal/mail"
 	"postern/internal/message"
 	"postern/internal/store"
 )
 
-// maxParents is how many of the messages that a reply names are looked for, the last ones
-// first: In-Reply-To, then the end of References.
-const maxParents = 50
+// maxParents is how many of the messages that a reply names are looked for: In-Reply-To and
+// the beginning of References, which the whole thread goes back to, and its end.
+const maxParents = 200
 
 // repliesToProtected says whether the message is a reply to one that was exchanged
 // encrypted and that, with the sender's word, would not be allowed to be weaker.
@@ -20,14 +22,16 @@ func (t *transaction) repliesToProtected(ctx context.Context, m *arrival) (bool,
 	if t.submission.wish == "clear" || m.content == mail.ContentEncrypted {
 		return false, nil
 	}
-	parents := message.MessageIDs(m.header.Get("In-Reply-To"))
-	references := message.MessageIDs(m.header.Get("References"))
-	parents = append(parents, references[max(0, len(references)-maxParents):]...)
+	named := append(m.header.Values("In-Reply-To"), m.header.Values("References")...)
+	parents := message.MessageIDs(strings.Join(named, " "))
 	if len(parents) == 0 {
 		return false, nil
 	}
+	if over := len(parents) - maxParents; over > 0 {
+		parents = slices.Delete(parents, maxParents/2, maxParents/2+over)
+	}
 	// What waits for a certificate counts as what it is to become.
-	found, err := t.Store.WasProtected(ctx, t.submission.account.ID, mail.Held, parents[:min(len(parents), 2*maxParents)]...)
+	found, err := t.Store.WasProtected(ctx, t.submission.account.ID, mail.Held, parents...)
 	if err != nil {
 		return false, fmt.Errorf("look for what is replied to: %w", err)
 	}

@@ -41,11 +41,17 @@ func TestReplyNeverUndoesEncryption(t *testing.T) {
 	}{
 		"sealed":                {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "bob@there.test") }, inReplyTo, 550},
 		"sealed, by References": {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "bob@there.test") }, references, 550},
-		"sealed to all":         {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "bob@there.test", "alice@here.test") }, inReplyTo, 550},
-		"to one in clear":       {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "bob@there.test", "dave@there.test") }, inReplyTo, 0},
-		"in clear":              {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "dave@there.test") }, inReplyTo, 0},
-		"never seen":            {func(*testing.T, *outbound) {}, inReplyTo, 0},
-		"not a reply":           {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "bob@there.test") }, "", 0},
+		"sealed, and a long thread": {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "bob@there.test") },
+			"References: <0@x> <1@here.test>" + strings.Repeat("\r\n <2@x>", 300) + "\r\n", 550},
+		"sealed, and named last": {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "bob@there.test") },
+			"References:" + strings.Repeat("\r\n <2@x>", 300) + "\r\n <1@here.test>\r\n", 550},
+		"sealed, in a second field": {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "bob@there.test") },
+			"In-Reply-To: <2@x>\r\n" + inReplyTo, 550},
+		"sealed to all":   {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "bob@there.test", "alice@here.test") }, inReplyTo, 550},
+		"to one in clear": {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "bob@there.test", "dave@there.test") }, inReplyTo, 0},
+		"in clear":        {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "dave@there.test") }, inReplyTo, 0},
+		"never seen":      {func(*testing.T, *outbound) {}, inReplyTo, 0},
+		"not a reply":     {func(t *testing.T, o *outbound) { o.mustSubmit(letter("", "x@y"), "bob@there.test") }, "", 0},
 		"end-to-end, sent": {func(t *testing.T, o *outbound) {
 			o.mustSubmit(o.encrypted(t, "bob@there.test"), "bob@there.test")
 		}, inReplyTo, 550},
