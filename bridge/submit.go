@@ -124,39 +124,27 @@ func (t *transaction) submitted(h message.Header) (message.Header, error) {
 	return h, nil
 }
 
-// authored checks that From, Sender and who sent it again are the account's, and takes the sender's wish
-// out of the addresses.
+// authored checks that From, Sender and who sent it again are the account's, and takes the
+// sender's wish out of the addresses.
 func (t *transaction) authored(h message.Header) (message.Header, error) {
 	s := t.submission
-	var from []message.Address
-	for _, value := range h.Values("From") {
-		from = append(from, message.Addresses(value)...)
-	}
 	switch n := len(h.Values("From")); {
 	case tooLong(h):
 		return h, mail.Refuse(550, "5.6.0", "the From or Sender field is too long")
-	case n == 0 || len(from) == 0:
-		return h, mail.Refuse(550, "5.6.0", "the message has no From address, RFC 5322 3.6.2")
 	case n > 1:
 		return h, mail.Refuse(550, "5.6.0", "the message has more than one From field, RFC 5322 3.6")
 	}
-	for i, a := range from {
-		plain, err := s.mine(a, "From")
-		if err != nil {
-			return h, err
-		}
-		if i == 0 {
-			s.author = plain
-		}
-	}
-	for _, field := range []string{"Sender", "Resent-From", "Resent-Sender"} {
+	for _, field := range []string{"Sender", "Resent-From", "Resent-Sender", "From"} {
+		s.author = mail.Address{}
 		for _, value := range h.Values(field) {
-			for _, a := range message.Addresses(value) {
-				if _, err := s.mine(a, field); err != nil {
-					return h, err
-				}
+			var err error
+			if s.author, err = s.mine(value, field); err != nil {
+				return h, err
 			}
 		}
+	}
+	if s.author.IsNull() {
+		return h, mail.Refuse(550, "5.6.0", "the message has no From address, RFC 5322 3.6.2")
 	}
 	var failed error
 	h = h.Replace(func(f message.Field) message.Field {
@@ -184,17 +172,35 @@ func tooLong(h message.Header) bool {
 	})
 }
 
-// mine checks one address of a field and notes the wish in it.
-func (s *submission) mine(a message.Address, field string) (mail.Address, error) {
-	parsed, err := mail.ParseAddress(mail.Address{Local: a.Local, Domain: a.Domain}.String())
-	if err != nil {
-		return parsed, mail.Refuse(550, "5.6.0", "an address in the "+field+" field cannot be read").Because(err)
+// mine checks the addresses of a field, with all that somebody's program may take for one,
+// and notes the wish in them. It returns the first, null if there is none.
+func (s *submission) mine(value, field string) (first mail.Address, err error) {
+	words, ok := message.Mentions(value)
+	if !ok {
+		return first, mail.Refuse(550, "5.6.0", "programs would read different addresses in the "+field+" field: write it as \"Name\" <address>, RFC 5322 3.4")
 	}
-	plain, wish, err := s.owns(parsed, "the "+field+" field")
-	if err != nil {
-		return parsed, err
+	var written []string
+	for _, a := range message.Addresses(value) {
+		written = append(written, a.Addr())
 	}
-	return plain, s.want(wish)
+	for i, word := range append(written, words...) {
+		at := max(strings.LastIndexByte(word, '@'), 0)
+		parsed, err := mail.ParseAddress(mail.Address{Local: word[:at], Domain: strings.TrimPrefix(word[at:], "@")}.String())
+		if err != nil {
+			return first, mail.Refuse(550, "5.6.0", "an address in the "+field+" field cannot be read").Because(err)
+		}
+		plain, wish, err := s.owns(parsed, "the "+field+" field")
+		if err == nil {
+			err = s.want(wish)
+		}
+		if err != nil {
+			return first, err
+		}
+		if i == 0 {
+			first = plain
+		}
+	}
+	return first, nil
 }
 
 // withoutWish takes the sender's wish out of the own addresses in a field.

@@ -67,6 +67,30 @@ func TestAddressList(t *testing.T) {
 	}
 }
 
+func TestMentions(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"":                                "",
+		"Alice <a@x.org>":                 "a@x.org",
+		"Alice [ACME] B. C <a@x.org>":     "a@x.org",
+		"a@x.org, B <b@y.org>":            "a@x.org b@y.org",
+		`"c@z.org" <a@x.org> (b@y.org)`:   "a@x.org",
+		"c@z.org<a@x.org>":                "c@z.org a@x.org",
+		`"b c"@x.org`:                     "b c@x.org",
+		`<"b\"c"@x.org>`:                  `b"c@x.org`,
+		"a @ x.org":                       "@",
+		"=?utf-8?q?c=40z.org?= <a@x.org>": "a@x.org",
+		"<a@x.org":                        "-", `"a <a@x.org>`: "-", "(a <a@x.org>": "-", "a@x.org>": "-", "<<a@x.org>>": "-", `"a\" <a@x.org>`: "-",
+		"c@z.org: a@x.org;": "-", `c@z.org\:a@x.org`: "-", "<@z.org:a@x.org>": "-", "<a@x.org> c@z.org": "-", "<a@x.org> <c@z.org>": "-",
+		`<a@x.org> "c@z.org"`: "-", `"c@z.org"a <a@x.org>`: "-", `c"c@z.org" <a@x.org>`: "-", `"c@z.org" [<a@x.org>`: "-", "=?utf-8?q?c=40z.org?=]<a@x.org>": "-", "c) <a@x.org>": "-", "<a@x.org, c@z.org>": "-",
+	} {
+		words, ok := Mentions(in)
+		if got := strings.Join(words, " "); ok && got != want || ok == (want == "-") {
+			t.Errorf("%q: %q %v, want %q", in, got, ok, want)
+		}
+	}
+}
+
 func TestAddressListBounds(t *testing.T) {
 	t.Parallel()
 	for _, unit := range []string{"a@b,", "<", "\"", "(", "(\"", "a:;", "<@a,", "@[", "\\", "a<b", ":", "<@", "[@[@", "< (", "<a@b> ", "\"\\"} {
