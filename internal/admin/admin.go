@@ -12,6 +12,7 @@
 //	import.go, mbox.go, maildir.go       old mail comes in (RFC 4155, Maildir++)
 //	export.go                            mail goes out
 //	directory.go, policy.go              what would become of mail, and why
+//	story.go                             what became of it
 //	dkim.go                              the keys that sign what leaves
 //	check.go, reach.go, records.go       is all well?
 //	queue.go                             mail that waits to leave

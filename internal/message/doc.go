@@ -19,7 +19,8 @@
 //
 //	header.go     Field, Header, ParseHeader, FilterFields
 //	headerend.go  HeaderEnd: where the body begins, while octets stream through
-//	address.go    address lists of From, To, Cc (RFC 5322 3.4, groups included)
+//	address.go    address lists of From, To, Cc (RFC 5322 3.4, groups included);
+//	              mention.go what somebody's program may take for an address in them
 //	strip.go      what a sender could forge is removed at the door
 //	words.go      what the sender wishes by words in brackets in the subject
 //	subject.go    those words found and taken out, encoded-words (RFC 2047) included
