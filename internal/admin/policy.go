@@ -95,7 +95,7 @@ func (a *Admin) decide(from, to mail.Address, recipients int, e keydir.Explanati
 		o = mail.Inbound()
 		o.HideSubject = a.g.Config.Seal.Subject != "keep"
 		if a.g.Config.Seal.NoCertificate == "reject" {
-			o.NoCertificate = mail.Refused
+			o.NoCertificate, o.NotKnown = mail.Refused, mail.Deferred
 		}
 	} else {
 		o = a.g.Policy().Decide(policy.Facts{
