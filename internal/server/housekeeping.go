@@ -27,9 +27,13 @@ const (
 	// peerAge is for how long what Autocrypt knows of somebody who does not write any
 	// more is kept. A certificate that is in use is remembered apart from it.
 	peerAge = 2 * 365 * 24 * time.Hour
-	// exchangeAge is for how long a reply to a message is known as one.
-	exchangeAge   = 2 * 365 * 24 * time.Hour
-	exchangeBatch = 1000
+	// exchangeAge is for how long a reply to a message is known as one; hardly anybody
+	// replies later.
+	exchangeAge = 2 * 365 * 24 * time.Hour
+	// sentAge is for how long it can be explained what became of a message: it says who
+	// wrote to whom.
+	sentAge     = 365 * 24 * time.Hour
+	forgetBatch = 1000
 )
 
 // Nothing in this file is needed for a message to be safe: what fails is logged and
@@ -106,21 +110,22 @@ func (g *Gateway) tidy(ctx context.Context) {
 		case <-sweep.C:
 			g.sweepOrphans(ctx)
 			g.forgetPeers(ctx)
-			g.forgetExchanges(ctx)
 			g.forgetPolicies(ctx)
+			g.forget(ctx, "exchanges", exchangeAge, g.Store.PurgeExchanges)
+			g.forget(ctx, "messages that were sent", sentAge, g.Store.PurgeSent)
 			sweep.Reset(sweepEvery)
 		}
 	}
 }
 
-// forgetExchanges forgets messages that hardly anybody replies to any more.
-func (g *Gateway) forgetExchanges(ctx context.Context) {
+// forget forgets what is older than an age, a batch at a time.
+func (g *Gateway) forget(ctx context.Context, what string, age time.Duration, purge func(context.Context, time.Time, int) (int, error)) {
 	for ctx.Err() == nil {
-		n, err := g.Store.PurgeExchanges(ctx, g.now().Add(-exchangeAge), exchangeBatch)
+		n, err := purge(ctx, g.now().Add(-age), forgetBatch)
 		if err != nil && ctx.Err() == nil {
-			g.Log.Error("forget exchanges", telemetry.KeyError, err)
+			g.Log.Error("forget "+what, telemetry.KeyError, err)
 		}
-		if err != nil || n < exchangeBatch {
+		if err != nil || n < forgetBatch {
 			return
 		}
 	}

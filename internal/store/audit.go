@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 func (t *tx) insertAudit(rows []Audit) error {
@@ -43,4 +44,21 @@ func (s *Store) AuditRows(ctx context.Context, subject string, limit int) ([]Aud
 		return nil, fmt.Errorf("list audit rows: %w", err)
 	}
 	return rows, nil
+}
+
+// PurgeSent forgets, of at most limit rows of the record written before a time, what was
+// decided and done with messages that were submitted: who wrote to whom. It returns how
+// many. What is recorded of certificates stays.
+func (s *Store) PurgeSent(ctx context.Context, before time.Time, limit int) (n int, err error) {
+	oldest := ID(max(before.UnixMilli()-idEpoch, 0)) << idSequenceBits // of an id of that time
+	err = s.write(ctx, func(t *tx) error {
+		deleted, err := t.exec(`DELETE FROM audit WHERE id IN (SELECT id FROM audit
+			WHERE id < $1 AND kind IN ('send', 'relay') ORDER BY id LIMIT $2)`, oldest, limit)
+		n = int(deleted)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("purge audit rows: %w", err)
+	}
+	return n, nil
 }

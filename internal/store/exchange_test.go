@@ -78,3 +78,27 @@ func TestPurgeExchanges(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
+
+// TestPurgeSent: what is recorded of messages is forgotten, and what of certificates is not.
+func TestPurgeSent(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	s := openTemp(t)
+	for i := range 4 {
+		_, err := s.Commit(ctx, Batch{Audit: []Audit{{Kind: []string{"send", "relay", "certificate", "release"}[i], Subject: "x"}}})
+		noError(t, err)
+	}
+	if n, err := s.PurgeSent(ctx, time.Now().Add(-time.Hour), 10); n != 0 || err != nil {
+		t.Errorf("%d new ones were purged, %v", n, err)
+	}
+	for _, want := range []int{1, 1, 0} {
+		if n, err := s.PurgeSent(ctx, time.Now().Add(time.Hour), 1); n != want || err != nil {
+			t.Errorf("%d purged, %v; want %d", n, err, want)
+		}
+	}
+	rows, err := s.AuditRows(ctx, "x", 10)
+	noError(t, err)
+	if len(rows) != 2 || rows[0].Kind != "release" || rows[1].Kind != "certificate" {
+		t.Errorf("left %+v", rows)
+	}
+}
