@@ -303,7 +303,10 @@ func (r *recipient) refusal() string {
 	if r.order.Refusal != "" {
 		return r.order.Refusal
 	}
-	if r.answer.Reason != "" {
+	switch {
+	case r.answer.Kind == mail.Found:
+		return "only what your own software encrypts may be sent to them"
+	case r.answer.Reason != "":
 		return r.answer.Reason
 	}
 	return "no certificate, and it may not go in clear"

@@ -136,6 +136,18 @@ func TestMinTrust(t *testing.T) {
 	}
 }
 
+// TestEndToEndOnly: where only the sender's own software is good enough, that is what the
+// sender is told, and not that there is no certificate.
+func TestEndToEndOnly(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t, withPolicy(t, "[[rule]]\nname = \"e2e\"\nwhen = \"true\"\nfloor = \"end-to-end\"\n"))
+	o.correspondent("bob@there.test")
+	if _, err := o.submit(letter("", "x@y"), "bob@there.test"); codeOf(err) != 550 || !strings.Contains(err.Error(), "bob@there.test (only what your own software encrypts") {
+		t.Errorf("%v", err)
+	}
+	o.mustSubmit(o.encrypted(t, "bob@there.test"), "bob@there.test")
+}
+
 // TestUnknownOne: the client keeps a message of one recipient of whom nothing is known.
 func TestUnknownOne(t *testing.T) {
 	t.Parallel()
