@@ -31,11 +31,11 @@ type Explanation struct {
 // Explain says what mail to an address would get, and what each source says at this
 // moment. Unlike Lookup it asks every source.
 func (d *Directory) Explain(ctx context.Context, address mail.Address) Explanation {
-	a := d.Lookup(ctx, address)
-	if d.Hosted(address.Domain) {
-		a = d.Own(ctx, address)
+	find, hosted := d.Lookup, d.Hosted(address.Domain)
+	if hosted {
+		find = d.Own
 	}
-	now := d.Now()
+	a, now := find(ctx, address), d.Now()
 	e := Explanation{
 		Address: address.String(), Answer: word(a.Kind), Reason: a.Reason, Lost: a.Lost, Fingerprint: a.Fingerprint,
 		Source: a.Source, Candidate: a.Candidate, Sources: []Asked{}, Result: a,
@@ -43,7 +43,7 @@ func (d *Directory) Explain(ctx context.Context, address mail.Address) Explanati
 	if a.Trust != NoTrust {
 		e.Trust = a.Trust.String()
 	}
-	if !a.Checked.IsZero() && !d.Hosted(address.Domain) { // what is ours is always fresh
+	if !a.Checked.IsZero() && !hosted { // what is ours is always fresh
 		e.Checked, e.FreshUntil = &a.Checked, &a.FreshUntil
 	}
 	if certs, err := a.Certificates(now); err == nil {
@@ -52,7 +52,7 @@ func (d *Directory) Explain(ctx context.Context, address mail.Address) Explanati
 			e.Expires = &at
 		}
 	}
-	if d.Hosted(address.Domain) {
+	if hosted {
 		return e
 	}
 	for _, s := range d.Sources {
