@@ -236,6 +236,33 @@ func TestUnknownOfSeveral(t *testing.T) {
 	}
 }
 
+// TestToldOnce: of all the recipients of a message for whom it was held, one notice is made.
+func TestToldOnce(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t)
+	to := []string{"a@there.test", "b@there.test", "c@there.test", "d@there.test"}
+	for _, a := range to {
+		o.source.set(a, true)
+	}
+	o.mustSubmit(letter("", "x@y"), to...)
+	w := o.one()
+	for i, a := range to {
+		o.source.set(a, false)
+		if i == 0 {
+			o.correspondent(a)
+		}
+	}
+	o.now = o.now.Add(2 * time.Minute)
+	for _, r := range w.to {
+		if err := o.Reconsider(t.Context(), w.Outgoing, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if told := o.stored("alice@here.test", "INBOX"); len(told) != 1 {
+		t.Errorf("told %d times", len(told))
+	}
+}
+
 // TestUnknownDeferred: a policy may want the client to keep a message of several, too.
 func TestUnknownDeferred(t *testing.T) {
 	t.Parallel()

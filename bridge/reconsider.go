@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"postern/internal/mail"
 	"postern/internal/message"
@@ -72,18 +74,32 @@ func (b *Bridge) Reconsider(ctx context.Context, o *store.Outgoing, r store.Outg
 	if err != nil {
 		return err
 	}
+	tell := c.level < mail.Sealed && !b.toldWeak(ctx, o)
 	if _, err := b.Store.Commit(ctx, batch.rows); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	b.wakeQueue(batch)
 	b.Metrics.BridgeOutgoing(c.level.String(), 1)
-	if c.level < mail.Sealed {
+	if tell {
 		// The reply to the message could not say so. It is decided by now, whatever fails.
 		if err := b.noticeWeak(ctx, o, r.Address, c.level, to.why(c.level)); err != nil {
 			b.Log.Error("tell of a copy in clear", telemetry.KeyID, o.Source, telemetry.KeyError, err)
 		}
 	}
 	return nil
+}
+
+// afterHeld is in the record of what was held.
+const afterHeld = ", after it was held; "
+
+// toldWeak says whether the sender knows already that a copy of the message that was held
+// leaves in clear: with a thousand recipients one notice is enough.
+func (b *Bridge) toldWeak(ctx context.Context, o *store.Outgoing) bool {
+	const newest = 200
+	rows, err := b.Store.AuditRows(ctx, o.Source, newest)
+	return err == nil && slices.ContainsFunc(rows, func(row store.Audit) bool {
+		return strings.Contains(row.Detail, afterHeld) && !strings.HasPrefix(row.Detail, mail.Sealed.String())
+	})
 }
 
 // noticeWeak tells the sender that a copy that was held leaves in clear after all.
@@ -95,10 +111,11 @@ func (b *Bridge) noticeWeak(ctx context.Context, o *store.Outgoing, recipient st
 	if err != nil {
 		return fmt.Errorf("look up account: %w", err)
 	}
-	return b.Notify(ctx, account.Address, "Your message is not encrypted for one of its recipients", []string{
+	return b.Notify(ctx, account.Address, "Your message is not encrypted for some of its recipients", []string{
 		"Your message of " + message.FormatDate(o.Created) + ", queued as " + o.Source + ", was",
 		"held for " + recipient + " because it was not known whether it can be",
 		"encrypted to them. It cannot (" + why + "), and leaves in clear now: " + l.Called() + ".",
+		"The same may be so for others for whom it was held.",
 		"",
 		"To have a message refused rather than sent in clear, begin its subject with [secure].",
 	})
@@ -130,7 +147,7 @@ func (b *Bridge) replacement(ctx context.Context, o *store.Outgoing, r store.Out
 		Replaced: []store.ID{r.ID},
 		Audit: []store.Audit{{
 			Time: b.Now(), Kind: "send", Subject: o.Source,
-			Detail: fmt.Sprintf("%v for %s by rule %q, after it was held; %s", c.level, r.Address, to.order.Rule, to.evidence()),
+			Detail: fmt.Sprintf("%v for %s by rule %q%s%s", c.level, r.Address, to.order.Rule, afterHeld, to.evidence()),
 		}},
 	}
 	if id := m.messageID(); id != "" {
