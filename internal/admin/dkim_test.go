@@ -101,6 +101,8 @@ func TestCheckRecords(t *testing.T) {
 			rsa = s
 		}
 	}
+	r.want(t, "DNS SPF here.test", Warn, "publish: here.test.\tIN\tTXT\t\"v=spf1 mx -all\"")
+	r.want(t, "DNS DMARC here.test", Warn, "publish: _dmarc.here.test.")
 	r.want(t, "DNS MTA-STS here.test", Warn, "publish: _mta-sts.here.test.")
 	r.want(t, "DNS TLS reports here.test", Warn, "publish: _smtp._tls.here.test.")
 
@@ -117,18 +119,23 @@ func TestCheckRecords(t *testing.T) {
 			t.Errorf("%+v", found)
 		}
 	}
-	if len(r) != 4 {
+	if len(r) != 6 {
 		t.Errorf("%+v", r)
 	}
 
 	_, id := server.MTASTS(f.g.Config)
 	for i := range txt {
-		txt[i] = strings.NewReplacer("p=", "p=AAAA", id, "20200101", "v=TLSRPTv1", "v=TLSRPTv2").Replace(txt[i])
+		txt[i] = strings.NewReplacer("p=", "p=AAAA", id, "20200101", "v=TLSRPTv1", "v=TLSRPTv2", "v=DMARC1", "v=DMARC2", "-all", "ip4:192.0.2.1 ~all").Replace(txt[i])
 	}
-	r = look(txt...)
+	r = look(append(txt, `here.test. IN TXT "some-site-verification=1"`)...)
+	r.want(t, "DNS SPF here.test", Fine, "here.test")
+	r.want(t, "DNS DMARC here.test", Warn, "is another")
 	r.want(t, "DNS DKIM "+rsa+" here.test", Warn, "is another")
 	r.want(t, "DNS MTA-STS here.test", Warn, "is another")
 	r.want(t, "DNS TLS reports here.test", Warn, "is another")
+
+	r = look(`here.test. IN TXT "v=spf1 -all"`, `here.test. IN TXT "v=spf1 mx -all"`)
+	r.want(t, "DNS SPF here.test", Warn, "is another") // with two, there is none (RFC 7208 4.5)
 
 	if _, err := f.RotateDKIM("here.test"); err != nil {
 		t.Fatal(err)

@@ -277,11 +277,12 @@ func records(cfg *config.Config, domain, listen string, ports config.PortPlan, k
 	all := []string{
 		fmt.Sprintf("%s.\tIN\t%s\t%s", hostname, kind, address),
 		fmt.Sprintf("%s.\tIN\tMX\t10 %s.", domain, hostname),
-		fmt.Sprintf("%s.\tIN\tTXT\t\"v=spf1 mx -all\"", domain),
-		fmt.Sprintf("_dmarc.%s.\tIN\tTXT\t\"v=DMARC1; p=reject\"", domain),
+	}
+	all = append(all, lines(originRecords(domain))...)
+	all = append(all,
 		fmt.Sprintf("_imaps._tcp.%s.\tIN\tSRV\t0 1 %d %s.", domain, ports.IMAPS, hostname),
 		fmt.Sprintf("_submissions._tcp.%s.\tIN\tSRV\t0 1 %d %s.", domain, ports.Submissions, hostname),
-	}
+	)
 	all = append(all, hosts(cfg, domain)...)
 	return append(append(all, lines(dkimRecords(keys))...), lines(transportRecords(cfg, domain))...)
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,8 @@ import (
 // txtRecord is a TXT record that is to be published.
 type txtRecord struct {
 	what, name, value string
+	// version is how it begins, where other records may have the same name.
+	version string
 	// same says whether a record that is found does as well.
 	same func(found string) bool
 	// without says what is amiss while there is none.
@@ -70,6 +73,20 @@ func sameKey(found, want string) bool {
 		lists("h", "sha256") && lists("s", "*", "email")
 }
 
+// originRecords say who may send for a domain, and what becomes of mail that somebody else
+// sends (RFC 7208, RFC 7489).
+func originRecords(domain string) []txtRecord {
+	return []txtRecord{{
+		what: "SPF " + domain, name: domain, value: "v=spf1 mx -all", version: "v=spf1",
+		same:    func(string) bool { return true }, // other servers may be named in it too
+		without: "others cannot tell mail of this server from forged mail",
+	}, {
+		what: "DMARC " + domain, name: "_dmarc." + domain, value: "v=DMARC1; p=reject",
+		same:    func(found string) bool { return tagValue(found, "v") == "DMARC1" },
+		without: "others take forged mail for yours, and some refuse yours",
+	}}
+}
+
 // transportRecords publish how others are to deliver to a domain, and where they are to
 // report (RFC 8461 3.1, RFC 8460 3).
 func transportRecords(cfg *config.Config, domain string) (all []txtRecord) {
@@ -112,7 +129,10 @@ func published(ctx context.Context, g *server.Gateway, r txtRecord) (bool, error
 	if err != nil {
 		return false, err
 	}
-	found = slices.DeleteFunc(found, func(s string) bool { return !strings.Contains(s, "=") })
+	found = slices.DeleteFunc(found, func(s string) bool { return !strings.HasPrefix(s, r.version) || !strings.Contains(s, "=") })
+	if len(found) == 0 {
+		return false, &net.DNSError{Err: "no such record", Name: r.name, IsNotFound: true}
+	}
 	return len(found) == 1 && r.same(found[0]), nil // with two, others use neither
 }
 
@@ -132,7 +152,7 @@ func (r *Report) records(ctx context.Context, g *server.Gateway) {
 		if next := keys.Next(d); next != nil {
 			r.add("DKIM "+d, Fine, "the keys %s wait: postern dkim rotate %s --activate", next[0].Generation, d)
 		}
-		wanted := append(dkimRecords(active), transportRecords(g.Config, d)...)
+		wanted := slices.Concat(originRecords(d), dkimRecords(active), transportRecords(g.Config, d))
 		if old := policyRecord(g.Config, d); g.Config.HTTPS.MTASTS == "none" {
 			if found, err := g.Resolver.LookupTXT(ctx, old.name); err == nil && len(found) > 0 {
 				wanted = append(wanted, old)
