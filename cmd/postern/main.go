@@ -28,7 +28,7 @@ const (
 
 // cli is the whole command line.
 type cli struct {
-	Demo       demoCmd       `cmd:"" help:"Show the whole path on loopback: real SMTP in, sealed on disk, IMAP out."`
+	Demo       demoCmd       `cmd:"" help:"Show the whole path on loopback: real SMTP in, sealed on disk, read by IMAP, and out again, sealed or marked."`
 	Quickstart quickstartCmd `cmd:"" help:"Make a data directory, configuration, keys and the first account."`
 	Serve      serveCmd      `cmd:"" help:"Run the gateway."`
 	Account    accountCmd    `cmd:"" help:"Manage accounts and their passwords."`

@@ -1,6 +1,12 @@
-// Package demo shows the whole path of a message on loopback: a real server, real SMTP
-// and IMAP connections, and two folders that stand for two machines. What the "server"
-// folder holds is all the server ever has; the secret key is only in "device".
+// Package demo shows the whole path of a message on loopback, in and out: a real server,
+// real SMTP and IMAP connections, and two folders that stand for two machines. What the
+// "server" folder holds is all the server ever has; the secret key is only in "device".
+//
+//	demo.go      the story, and what it takes
+//	mails.go     the mails that come in
+//	path.go      the way in: send, search the disk, read, open
+//	outbound.go  the way out: explain, submit, wait, deliver, open
+//	world.go     the other mail server
 //
 // It needs nothing but itself, and never leaves the loopback interface and its own
 // temporary directory.
@@ -33,11 +39,13 @@ type demo struct {
 	out      io.Writer
 	dir      string // of everything
 	setup    *admin.Setup
+	world    *world
 	running  *server.Running
 	key      *device.Key // the device's
 	gateway  []byte      // the gateway's public key
 	mails    []mail
 	received [][]byte // as IMAP gave them
+	bob      *device.Key
 
 	checks, passed int
 }
@@ -62,7 +70,10 @@ type step func(context.Context) error
 
 // story is what the demo shows.
 func (d *demo) story() []step {
-	return []step{d.makeKey, d.startServer, d.send, d.lookAtDisk, d.read, d.open}
+	return []step{
+		d.makeKey, d.startServer, d.send, d.lookAtDisk, d.read, d.open,
+		d.explain, d.submit, d.wait, d.deliver, d.arrived,
+	}
 }
 
 // run goes through the steps, stops the server and sums up.
@@ -75,6 +86,9 @@ func (d *demo) run(ctx context.Context, steps []step) error {
 	}
 	if d.running != nil {
 		err = errors.Join(err, d.running.Stop())
+	}
+	if d.world != nil {
+		err = errors.Join(err, d.world.close())
 	}
 	if err != nil {
 		return err
@@ -134,16 +148,13 @@ func (d *demo) startServer(ctx context.Context) error {
 	if d.gateway, err = os.ReadFile(setup.GatewayKey); err != nil {
 		return err
 	}
-	cfg, err := config.Load(setup.Config)
+	if d.world, err = openWorld(); err != nil {
+		return err
+	}
+	cfg, err := d.configure()
 	if err != nil {
 		return err
 	}
-	cfg.HTTPS.Listen = ""
-	cfg.SMTP.Listen, cfg.IMAP.Listen, cfg.IMAP.ListenTLS, cfg.HTTP.Listen = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Submission.Listen, cfg.Submission.ListenTLS = "127.0.0.1:0", "127.0.0.1:0"
-	// Nothing of the demo is in the DNS: a resolver that is not there gives temperror
-	// at once instead of a wait.
-	cfg.DNS.Servers = []string{"127.0.0.1:1"}
 	g, err := server.Open(ctx, cfg, telemetry.Discard())
 	if err != nil {
 		return err
@@ -156,6 +167,33 @@ func (d *demo) startServer(ctx context.Context) error {
 	return nil
 }
 
+// configure changes what quickstart wrote: free ports, a name server and a world that are
+// on loopback, and a policy.
+func (d *demo) configure() (*config.Config, error) {
+	cfg, err := config.Load(d.setup.Config)
+	if err != nil {
+		return nil, err
+	}
+	cfg.HTTPS.Listen = ""
+	for _, listen := range []*string{
+		&cfg.SMTP.Listen, &cfg.IMAP.Listen, &cfg.IMAP.ListenTLS, &cfg.HTTP.Listen, &cfg.Submission.Listen, &cfg.Submission.ListenTLS,
+	} {
+		*listen = "127.0.0.1:0"
+	}
+	// Nothing of the demo is in the DNS: a resolver that is not there gives temperror
+	// at once instead of a wait.
+	cfg.DNS.Servers = []string{"127.0.0.1:1"}
+	// Of a source that does not answer nobody knows what it has, and then nothing goes in
+	// clear: only what needs no DNS is asked.
+	cfg.Directory.Sources = []string{"autocrypt"}
+	cfg.Delivery.Routes = []string{"*=" + d.world.addr.String()}
+	cfg.Policy.File = filepath.Join(d.serverDir(), "policy.toml")
+	if err := os.WriteFile(cfg.Policy.File, []byte(rules), 0o600); err != nil {
+		return nil, err
+	}
+	return cfg, os.WriteFile(d.setup.Config, config.Render(cfg), 0o600)
+}
+
 // stay keeps serving until ctx ends and says how to look around.
 func (d *demo) stay(ctx context.Context) error {
 	a := d.running.Addrs
@@ -165,10 +203,12 @@ The server keeps running until Ctrl-C. To look around with a mail program:
    user       %s
    password   %s
    secret key %s   (import it into the mail program or GnuPG)
-To send more mail: SMTP to %v, for example
+   sending    %v with TLS, or %v with STARTTLS; whatever leaves ends in the demo
+To send more mail to alice: SMTP to %v, for example
    swaks --server %v --to %s --from %s
 The server's folder: %s
-`, a.IMAPS, a.IMAP, owner, d.setup.Password, d.secretFile(), a.MX, a.MX, owner, sender, d.serverDir())
+   postern explain --config %s --from %s somebody@example.net
+`, a.IMAPS, a.IMAP, owner, d.setup.Password, d.secretFile(), a.Submissions, a.Submission, a.MX, a.MX, owner, sender, d.serverDir(), d.setup.Config, owner)
 	select {
 	case <-ctx.Done():
 	case <-d.running.Done():

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +14,9 @@ import (
 	"testing"
 
 	"github.com/emersion/go-smtp"
+
+	"postern/internal/admin"
+	"postern/internal/config"
 )
 
 func TestRun(t *testing.T) {
@@ -28,7 +32,9 @@ func TestRun(t *testing.T) {
 	if n := strings.Count(out.String(), "\n   ok "); fmt.Sprint(n) != last[1] || strings.Contains(out.String(), "FAILED") {
 		t.Errorf("%d checks are printed as passed:\n%s", n, out.String())
 	}
-	for _, want := range []string{"3 OpenPGP messages", "exactly the", "verified: arrived in clear", "INBOX has 3 messages", `subject "[...]"`} {
+	for _, want := range []string{"3 OpenPGP messages", "exactly the", "verified: arrived in clear", "INBOX has 3 messages", `subject "[...]"`,
+		"1 sealed, 1 insecure (carol@elsewhere.test)", "550 5.7.5 not sent to anybody, because of dave@partner.test (mail to partners goes",
+		"451 4.7.1 greylisted", "marked: Postern-Delivery: insecure; reason=no-certificate", `bob's device opens it: subject "Where the owls`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is missing:\n%s", want, out.String())
 		}
@@ -38,7 +44,7 @@ func TestRun(t *testing.T) {
 // Each promise that is not kept is seen: one check fails and the demo with it.
 func TestRunFailsWhenACheckFails(t *testing.T) {
 	t.Parallel()
-	const sent, searched, fetched = 2, 3, 4
+	const started, sent, searched, fetched, explained, submitted, delivered = 1, 2, 3, 4, 6, 7, 9
 	for name, row := range map[string]struct {
 		after int // the step of the story
 		spoil func(*demo) error
@@ -74,6 +80,36 @@ func TestRunFailsWhenACheckFails(t *testing.T) {
 			d.gateway = other.gateway
 			return nil
 		}, "FAILED the statement is not signed"},
+		"a rule that is not there": {started, func(d *demo) error {
+			cfg, err := config.Load(d.setup.Config)
+			if err != nil {
+				return err
+			}
+			cfg.Policy.File = ""
+			return errors.Join(os.WriteFile(d.setup.Config, config.Render(cfg), 0o600), d.running.Reload(cfg))
+		}, "FAILED to dave: 250"},
+		"a certificate that was forgotten": {explained, func(d *demo) error {
+			return d.manage(t.Context(), func(a *admin.Admin) error { return a.UnpinCertificate(t.Context(), sender) })
+		}, "FAILED to bob and carol"},
+		"a subject in the queue": {submitted, func(d *demo) error {
+			return os.WriteFile(filepath.Join(d.serverDir(), "data", "queue"), []byte(subject), 0o600)
+		}, "FAILED the words and the subject"},
+		"clear text for bob": {delivered, func(d *demo) error {
+			d.world.got[sender] = d.world.got[keyless]
+			return nil
+		}, "FAILED for bob"},
+		"another key of bob's": {delivered, func(d *demo) error {
+			d.bob = d.key
+			return nil
+		}, "FAILED bob's device"},
+		"clear text without a mark": {delivered, func(d *demo) error {
+			d.world.got[keyless] = bytes.Replace(d.world.got[keyless], []byte("Postern-Delivery"), []byte("X-Delivery"), 1)
+			return nil
+		}, "FAILED for carol"},
+		"mail for dave": {delivered, func(d *demo) error {
+			d.world.got[partner] = d.world.got[sender]
+			return nil
+		}, "FAILED for dave"},
 		"a damaged message": {fetched, func(d *demo) error {
 			m := d.received[1]
 			at := bytes.LastIndex(m, []byte("-----END PGP")) - 100

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,41 +54,67 @@ func accepted(err error) string {
 // lookAtDisk searches everything the server has for the words of the mails.
 func (d *demo) lookAtDisk(context.Context) error {
 	d.title(4, "What the server has.")
-	needles := [][]byte{[]byte(canary), []byte(strings.ToUpper(canary))}
-	for i := range 3 { // base64 of the words at each of its three alignments
-		coded := base64.StdEncoding.EncodeToString([]byte(strings.Repeat(" ", i) + canary))
-		needles = append(needles, []byte(coded[4:len(coded)-8]))
-	}
-	files, octets, found := 0, int64(0), 0
-	// By how they begin: the database keeps some of what it holds in a second place.
-	encrypted := make(map[string]bool)
-	err := filepath.WalkDir(d.serverDir(), func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		files++
-		octets += int64(len(b))
-		for _, m := range bytes.SplitAfter(b, []byte("-----BEGIN PGP MESSAGE-----"))[1:] {
-			encrypted[string(m[:min(len(m), 200)])] = true
-		}
-		for _, n := range needles {
-			if bytes.Contains(b, n) {
-				found++
-			}
-		}
-		return nil
-	})
+	f, err := d.scan(canary)
 	if err != nil {
 		return err
 	}
-	d.printf("   %d files, %d octets\n", files, octets)
-	d.check(len(encrypted) == len(d.mails), "%d OpenPGP messages", len(encrypted))
-	d.check(found == 0, "the words %q are in none of the files, also not in base64", canary)
+	d.printf("   %d files, %d octets\n", f.files, f.octets)
+	d.check(len(f.encrypted) == len(d.mails), "%d OpenPGP messages", len(f.encrypted))
+	d.check(f.words == 0, "the words %q are in none of the files, also not in base64", canary)
 	return nil
+}
+
+// found is what a search of the server's folder found.
+type found struct {
+	files, words int // words: files that have one of them
+	octets       int64
+	// encrypted are the OpenPGP messages, by how they begin: the database keeps some of
+	// what it holds in a second place.
+	encrypted map[string]bool
+}
+
+// scan searches everything the server has for words.
+func (d *demo) scan(words ...string) (found, error) {
+	f, needles := found{encrypted: make(map[string]bool)}, needles(words...)
+	err := filepath.WalkDir(d.serverDir(), func(path string, e fs.DirEntry, err error) error {
+		var b []byte
+		if err == nil && e.Type().IsRegular() {
+			b, err = os.ReadFile(path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // the running server has removed it
+		}
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		f.files++
+		f.octets += int64(len(b))
+		for _, m := range bytes.SplitAfter(b, []byte("-----BEGIN PGP MESSAGE-----"))[1:] {
+			f.encrypted[string(m[:min(len(m), 200)])] = true
+		}
+		if containsAny(b, needles) {
+			f.words++
+		}
+		return nil
+	})
+	return f, err
+}
+
+// needles are words as they may stand in a file: also in capitals and in base64 at each
+// of its three alignments.
+func needles(words ...string) (all [][]byte) {
+	for _, w := range words {
+		all = append(all, []byte(w), []byte(strings.ToUpper(w)))
+		for i := range 3 {
+			coded := base64.StdEncoding.EncodeToString([]byte(strings.Repeat(" ", i) + w))
+			all = append(all, []byte(coded[4:len(coded)-8]))
+		}
+	}
+	return all
+}
+
+func containsAny(b []byte, needles [][]byte) bool {
+	return slices.ContainsFunc(needles, func(n []byte) bool { return bytes.Contains(b, n) })
 }
 
 // read fetches the mails by IMAP over TLS.
