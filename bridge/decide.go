@@ -275,7 +275,7 @@ func (t *transaction) refused(m *arrival, copies []mailCopy) error {
 	case len(no) > 0:
 		return mail.Refuse(550, "5.7.5", "not sent to anybody, because of "+list(no))
 	case refused > 0:
-		return mail.Refuse(550, "5.7.5", "not sent to anybody: it can be encrypted to some recipients, and not to "+list(weak))
+		return mail.Refuse(550, "5.7.5", "not sent to anybody: it can be encrypted to some recipients, and not to "+list(weak)+": send to these apart, or leave them out")
 	}
 	return mail.Refuse(451, "4.7.5", "not sent yet, try again later: it is not known whether it can be encrypted to "+list(later))
 }

@@ -58,6 +58,13 @@ func (b *Bridge) resolve(ctx context.Context, a mail.Address) (store.Account, er
 	return account, nil
 }
 
+// Account returns the address of the account that mail to an address of ours is for. The
+// error is mail.ErrNoSuchUser if there is none.
+func (b *Bridge) Account(ctx context.Context, a mail.Address) (mail.Address, error) {
+	account, err := b.resolve(ctx, a)
+	return account.Address, err
+}
+
 // postmaster returns the account that answers for this server.
 func (b *Bridge) postmaster(ctx context.Context) (store.Account, error) {
 	if p := b.rules.Load().Postmaster; !p.IsNull() {

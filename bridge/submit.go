@@ -47,12 +47,17 @@ func (b *Bridge) submit(ctx context.Context, source mail.Source) (*submission, e
 	return s, nil
 }
 
-// owns is an error unless the account may use an address: its own, or a sub-address of it
+// owns is SentAs for the account.
+func (s *submission) owns(a mail.Address, where string) (plain mail.Address, wish string, err error) {
+	return SentAs(s.account.Address, a, where)
+}
+
+// SentAs is an error unless an account may use an address: its own, or a sub-address of it
 // (RFC 5233). Two of these say how the mail is to be protected, and are not shown to
 // anybody: plain is without. One that nearly asks for encryption is an error, too: it
-// would not protect, and nobody would notice.
-func (s *submission) owns(a mail.Address, where string) (plain mail.Address, wish string, err error) {
-	own := s.account.Address
+// would not protect, and nobody would notice. The error is a *mail.Error, which calls the
+// address what where says.
+func SentAs(own, a mail.Address, where string) (plain mail.Address, wish string, err error) {
 	if a.Key() == own.Key() {
 		return a, "", nil
 	}

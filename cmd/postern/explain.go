@@ -7,7 +7,7 @@ import (
 type explainCmd struct {
 	configFlag
 	jsonFlag
-	From    string   `placeholder:"ADDRESS" help:"The account that would send."`
+	From    string   `placeholder:"ADDRESS" help:"The address that an account would send from. Default: one that no rule names."`
 	Message string   `placeholder:"ID" help:"Instead: what was decided and done with a message that was submitted, by the ID of the reply \"queued as ID\"."`
 	Rcpt    []string `arg:"" optional:"" help:"The recipients' addresses."`
 }
@@ -68,6 +68,7 @@ func (c *certRejectCmd) Run(e *env) error {
 
 type certPinCmd struct {
 	configFlag
+	jsonFlag
 	Address string `arg:"" help:"The correspondent's address."`
 	File    string `arg:"" help:"The certificate, armored or binary; - for standard input."`
 }
@@ -77,7 +78,13 @@ func (c *certPinCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	return c.with(e, func(a *admin.Admin) error { return a.PinCertificate(e.ctx, c.Address, data) })
+	return c.with(e, func(a *admin.Admin) error {
+		pinned, err := a.PinCertificate(e.ctx, c.Address, data)
+		if err != nil {
+			return err
+		}
+		return show(e.stdout, c.JSON, pinned)
+	})
 }
 
 type certUnpinCmd struct {

@@ -8,10 +8,12 @@ import (
 	"slices"
 	"time"
 
+	"postern/bridge"
 	"postern/internal/mail"
 	"postern/internal/pgp"
 	"postern/internal/store"
 	"postern/keydir"
+	"postern/policy"
 )
 
 // explainTime bounds how long the sources are waited for.
@@ -28,27 +30,72 @@ type Explanation struct {
 
 // Explain says for each address what would become of mail to it, and why: what the key
 // directory remembers, what every source says now, and which rule decides. from is the
-// account that would send, or empty for one that no rule names. It sends nothing.
+// address that an account would send from, or empty for one that no rule names. It sends
+// nothing.
 func (a *Admin) Explain(ctx context.Context, from string, addresses []string) (Explanations, error) {
 	ctx, cancel := context.WithTimeout(ctx, explainTime)
 	defer cancel()
-	var sender mail.Address
-	if from != "" {
-		var err error
-		if sender, err = mail.ParseAddress(from); err != nil {
-			return nil, usage("%q: %v", from, err)
-		}
+	facts, err := a.sender(ctx, from)
+	if err != nil {
+		return nil, err
 	}
+	facts.Recipients = len(addresses)
 	list := Explanations{}
 	for _, s := range addresses {
-		addr, err := mail.ParseAddress(s)
+		addr, err := parseAddress(s)
 		if err != nil {
-			return nil, usage("%q: %v", s, err)
+			return nil, err
 		}
-		e := a.g.Directory.Explain(ctx, addr)
-		list = append(list, Explanation{e, a.decide(sender, addr, len(addresses), e)})
+		e, err := a.explain(ctx, facts, addr)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, e)
 	}
 	return list, nil
+}
+
+// sender is what the policy may know of whoever sends from an address.
+func (a *Admin) sender(ctx context.Context, from string) (policy.Facts, error) {
+	if from == "" {
+		return policy.Facts{}, nil
+	}
+	addr, err := parseAddress(from)
+	if err != nil {
+		return policy.Facts{}, err
+	}
+	var refused *mail.Error
+	own, err := a.g.Bridge.Account(ctx, addr)
+	if errors.As(err, &refused) {
+		return policy.Facts{}, fmt.Errorf("no account here may send as %s (postern account list names all)", addr)
+	}
+	if err != nil {
+		return policy.Facts{}, err
+	}
+	plain, wish, err := bridge.SentAs(own, addr, "it")
+	if errors.As(err, &refused) {
+		return policy.Facts{}, fmt.Errorf("no account here may send as %s: %s", addr, refused.Text)
+	}
+	return policy.Facts{Account: own.Key(), Sender: plain.Key(), SenderDomain: plain.Domain, Wish: wish}, err
+}
+
+// explain is Explain for one recipient.
+func (a *Admin) explain(ctx context.Context, f policy.Facts, to mail.Address) (Explanation, error) {
+	if !a.g.Directory.Hosted(to.Domain) {
+		e := a.g.Directory.Explain(ctx, to)
+		return Explanation{e, a.decide(f, to, e)}, nil
+	}
+	account, err := a.g.Bridge.Account(ctx, to)
+	if errors.Is(err, mail.ErrNoSuchUser) {
+		e := keydir.Explanation{Address: to.String(), Answer: "none", Reason: "there is no such account", Sources: []keydir.Asked{}}
+		return Explanation{e, Decision{Level: mail.Refused.String(), Rule: mail.Inbound().Rule, Refusal: mail.ErrNoSuchUser.Text}}, nil
+	}
+	if err != nil {
+		return Explanation{}, err
+	}
+	e := a.g.Directory.Explain(ctx, account)
+	e.Address = to.String()
+	return Explanation{e, a.decideHere(e)}, nil
 }
 
 // WriteText implements the human form.
@@ -184,20 +231,23 @@ func explainWaiting(addr mail.Address, err error) error {
 }
 
 // PinCertificate makes the certificate in data the one for an address, above all
-// sources.
-func (a *Admin) PinCertificate(ctx context.Context, address string, data []byte) error {
+// sources, and returns it as it is described.
+func (a *Admin) PinCertificate(ctx context.Context, address string, data []byte) (CertificateList, error) {
 	addr, err := a.foreign(address)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	certs, err := pgp.ParseCertificates(data)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(certs) != 1 {
-		return fmt.Errorf("the file has %d certificates: give one", len(certs))
+		return nil, fmt.Errorf("the file has %d certificates: give one", len(certs))
 	}
-	return a.g.Directory.Pin(ctx, addr, certs[0])
+	if err := a.g.Directory.Pin(ctx, addr, certs[0]); err != nil {
+		return nil, err
+	}
+	return CertificateList{describe(addr, certs[0], "pinned", time.Now())}, nil
 }
 
 // UnpinCertificate lets the sources decide again.

@@ -87,22 +87,24 @@ type Decision struct {
 	Refusal     string `json:"refusal,omitempty"`
 }
 
-// decide says what would become of an ordinary message from one address to another,
-// which is one of several recipients.
-func (a *Admin) decide(from, to mail.Address, recipients int, e keydir.Explanation) Decision {
-	var o mail.Order
-	if a.g.Directory.Hosted(to.Domain) {
-		o = mail.Inbound()
-		o.HideSubject = a.g.Config.Seal.Subject != "keep"
-		if a.g.Config.Seal.NoCertificate == "reject" {
-			o.NoCertificate, o.NotKnown = mail.Refused, mail.Deferred
-		}
-	} else {
-		o = a.g.Policy().Decide(policy.Facts{
-			Account: from.Key(), Sender: from.Key(), SenderDomain: from.Domain,
-			Recipient: to.Key(), RecipientDomain: to.Domain, Recipients: recipients,
-		})
+// decide says what would become of an ordinary message to an address elsewhere.
+func (a *Admin) decide(f policy.Facts, to mail.Address, e keydir.Explanation) Decision {
+	f.Recipient, f.RecipientDomain = to.Key(), to.Domain
+	return newDecision(a.g.Policy().Decide(f), e)
+}
+
+// decideHere is decide for an account of ours.
+func (a *Admin) decideHere(e keydir.Explanation) Decision {
+	o := mail.Inbound()
+	o.HideSubject = a.g.Config.Seal.Subject != "keep"
+	if a.g.Config.Seal.NoCertificate == "reject" {
+		o.NoCertificate, o.NotKnown = mail.Refused, mail.Deferred
 	}
+	return newDecision(o, e)
+}
+
+// newDecision describes an order, and what comes of it with the directory's answer.
+func newDecision(o mail.Order, e keydir.Explanation) Decision {
 	answer, _ := e.Result.Under(o.MinTrust, time.Now())
 	d := Decision{
 		Level: policy.Level(o, false, answer.Kind).String(), Rule: o.Rule,

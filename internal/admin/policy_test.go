@@ -59,14 +59,25 @@ func TestExplainDecides(t *testing.T) {
 		{"", "bob@partner.test", "opportunistic", "clear"},
 		{owner, "bob@there.test", "opportunistic", "clear"},
 		{owner, owner, "local delivery", "sealed"},
+		{owner, "alice+news@here.test", "local delivery", "sealed"},
+		{owner, "postmaster@here.test", "local delivery", "sealed"},
+		{owner, "nobody@here.test", "local delivery", "refused"},
+		// The sender's words are in the address, and not part of it.
+		{"Alice+require@here.test", "bob@partner.test", "partners", "refused"},
+		{"alice+require@here.test", "bob@there.test", "opportunistic", "refused"},
+		{"alice+clear@here.test", "bob@there.test", "opportunistic", "clear"},
+		{"alice+news@here.test", "bob@partner.test", "opportunistic", "clear"},
 	} {
 		e := f.explainOne(row.from, row.to)
 		if e.Decision.Rule != row.rule || e.Decision.Level != row.level {
 			t.Errorf("%s to %s: %+v", row.from, row.to, e.Decision)
 		}
 	}
-	if err := f.PinCertificate(t.Context(), "bob@partner.test", bob.Certificate().Armor()); err != nil {
-		t.Fatal(err)
+	if list, err := f.PinCertificate(t.Context(), "bob@partner.test", bob.Certificate().Armor()); err != nil || len(list) != 1 || list[0].Warning != "" {
+		t.Fatal(list, err)
+	}
+	if list, err := f.PinCertificate(t.Context(), "carol@partner.test", bob.Certificate().Armor()); err != nil || !strings.Contains(list[0].Warning, "carol@partner.test") {
+		t.Error(list, err)
 	}
 	e := f.explainOne(owner, "bob@partner.test")
 	want := Decision{
@@ -91,6 +102,26 @@ func TestExplainDecides(t *testing.T) {
 	}
 	if _, err := f.Explain(t.Context(), "nobody", []string{owner}); !errors.Is(err, ErrUsage) {
 		t.Error(err)
+	}
+	for _, from := range []string{"nobody@here.test", "postmaster@here.test", "bob@there.test", "alice+requir@here.test"} {
+		if _, err := f.Explain(t.Context(), from, []string{owner}); err == nil || !strings.Contains(err.Error(), "no account here may send as "+from) {
+			t.Errorf("%s: %v", from, err)
+		}
+	}
+}
+
+// What nobody knows is tried again by a client that has no other recipient; else it is
+// held.
+func TestExplainUnknown(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, true)
+	f.configure("servers", `["127.0.0.1:1"]`)
+	if e := f.explainOne(owner, "bob@there.test"); e.Decision.Level != "deferred" || e.Decision.NotKnown != "defer" {
+		t.Errorf("%+v", e.Decision)
+	}
+	two, err := f.Explain(t.Context(), owner, []string{"bob@there.test", owner})
+	if err != nil || two[0].Decision.Level != "held" || two[1].Decision.Level != "sealed" {
+		t.Errorf("%+v %v", two, err)
 	}
 }
 

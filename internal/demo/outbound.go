@@ -65,7 +65,7 @@ func (d *demo) explain(ctx context.Context) error {
 	d.printf("   $ postern cert pin %s bob.asc\n   $ postern explain --from %s %s %s %s\n", sender, owner, sender, keyless, partner)
 	var list admin.Explanations
 	err = d.manage(ctx, func(a *admin.Admin) (err error) {
-		if err = a.PinCertificate(ctx, sender, d.bob.Certificate); err == nil {
+		if _, err = a.PinCertificate(ctx, sender, d.bob.Certificate); err == nil {
 			list, err = a.Explain(ctx, owner, []string{sender, keyless, partner})
 		}
 		return err
