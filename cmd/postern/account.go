@@ -51,7 +51,7 @@ type accountPasswordCmd struct {
 	configFlag
 	jsonFlag
 	Address string `arg:"" help:"The account's address."`
-	Label   string `help:"A name for the password, such as the device that uses it."`
+	Label   string `placeholder:"NAME" help:"A name for the password, such as the device that uses it."`
 	New     bool   `xor:"what" help:"Make an app password and show it once."`
 	Own     bool   `xor:"what" help:"Read a password of your own choice, of 12 characters or more, from standard input."`
 	Remove  bool   `xor:"what" help:"Remove the password with this label."`

@@ -15,8 +15,8 @@ type queueCmd struct {
 type queueFlags struct {
 	configFlag
 	jsonFlag
-	ID     string `arg:"" optional:"" help:"The id of a recipient or of a copy."`
-	Domain string `help:"All recipients in this domain."`
+	ID     string `arg:"" optional:"" help:"The id of a recipient, as postern queue list shows it, or of a copy."`
+	Domain string `placeholder:"DOMAIN" help:"All recipients in this domain."`
 	All    bool   `help:"All recipients."`
 }
 
@@ -27,7 +27,7 @@ func (f *queueFlags) selection() admin.QueueSelection {
 type queueListCmd struct {
 	configFlag
 	jsonFlag
-	Domain string `help:"Only recipients in this domain."`
+	Domain string `placeholder:"DOMAIN" help:"Only recipients in this domain."`
 }
 
 func (c *queueListCmd) Run(e *env) error {
@@ -43,7 +43,7 @@ func (c *queueListCmd) Run(e *env) error {
 type queueShowCmd struct {
 	configFlag
 	jsonFlag
-	ID string `arg:"" help:"The id of a recipient or of a copy."`
+	ID string `arg:"" help:"The id of a recipient, as postern queue list shows it, or of a copy."`
 }
 
 func (c *queueShowCmd) Run(e *env) error {

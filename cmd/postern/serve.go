@@ -5,7 +5,7 @@ import (
 )
 
 type serveCmd struct {
-	Config string `short:"c" required:"" env:"POSTERN_CONFIG" type:"path" help:"The configuration file."`
+	Config string `short:"c" required:"" env:"POSTERN_CONFIG" type:"path" placeholder:"FILE" help:"The configuration file."`
 }
 
 func (c *serveCmd) Run(e *env) error {

@@ -55,7 +55,7 @@ func (r *Report) add(what, state, format string, args ...any) {
 func (r Report) WriteText(w io.Writer) error {
 	return table(w, "", func(line func(string, ...any)) {
 		for _, f := range r {
-			line("%s\t%s\t%s", f.State, f.What, f.Text)
+			line("%s\t%s\t%s", f.State, f.What, strings.ReplaceAll(f.Text, "\t", " ")) // no columns within
 		}
 	})
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -60,6 +61,9 @@ func (a *Admin) ActivateDKIM(ctx context.Context, domain string, askDNS bool) (*
 		}
 	}
 	keys, err := vault.ActivateDKIM(a.g.Config.KeysDir, domain)
+	if errors.Is(err, vault.ErrNoDKIM) {
+		return nil, fmt.Errorf("%w: postern dkim rotate %s makes them", err, domain)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -131,7 +131,7 @@ func why(q store.Queued, now time.Time) (state, reason string) {
 	case q.Outgoing.Level == mail.Held:
 		return "held", orText(said, "it is decided anew when a certificate is found")
 	case q.Failures > 0 && q.Backoff.After(now):
-		return "waiting", fmt.Sprintf("%s was not reached %d times in a row: %s", q.Domain, q.Failures, q.Reason)
+		return "waiting", fmt.Sprintf("%s was not reached %s: %s", q.Domain, times(q.Failures, " in a row"), q.Reason)
 	}
 	return "waiting", orText(said, "not tried yet")
 }
@@ -150,7 +150,15 @@ func timeOrNil(t time.Time) *time.Time {
 	return &t
 }
 
-// WriteText implements the human form.
+// times says how often in words; more is added if it is more than once.
+func times(n int, more string) string {
+	if n == 1 {
+		return "once"
+	}
+	return strconv.Itoa(n) + " times" + more
+}
+
+// WriteText implements the human form. All times are UTC.
 func (l Queue) WriteText(w io.Writer) error {
 	return table(w, "ID\tCREATED\tFROM\tTO\tPROTECTION\tSTATE\tTRIED\tNEXT\tREASON", func(line func(string, ...any)) {
 		for _, r := range l {
@@ -179,13 +187,17 @@ func (l Queue) WriteLong(w io.Writer) error {
 			line("Message:\ttransaction %s, copy %s, %v, %s", r.Source, r.Copy, config.Size(r.Size), r.Protection)
 			line("Since:\t%s UTC", r.Created.UTC().Format(time.DateTime))
 			line("State:\t%s: %s", r.State, r.Reason)
-			line("Next:\t%s", next(r))
+			when := next(r)
+			if r.Next != nil {
+				when += " UTC"
+			}
+			line("Next:\t%s", when)
 			tried := "never"
 			if r.Tried != nil {
-				tried = fmt.Sprintf("%d times, last at %s UTC", r.Attempts, r.Tried.UTC().Format(time.DateTime))
+				tried = fmt.Sprintf("%s, last at %s UTC", times(r.Attempts, ""), r.Tried.UTC().Format(time.DateTime))
 			}
 			line("Tried:\t%s", tried)
-			if r.Code != 0 || r.Text != "" {
+			if r.Host != "" {
 				line("Last reply:\t%s", strings.Join(strings.Fields(fmt.Sprintf("%s %d %s %s", r.Host, r.Code, r.Status, r.Text)), " "))
 			}
 			if r.Delayed {

@@ -261,6 +261,7 @@ func (s *Setup) note(addr mail.Address, o QuickstartOptions) {
 	if s.Ports.HTTPS != 443 {
 		add("Others look for certificates on port 443 only. Port %d is for trying, or to be forwarded to.", s.Ports.HTTPS)
 	}
+	add("On the way out, port 25 has to be open, and this server's IP address needs a PTR record that names %s: its provider makes it.", s.Hostname)
 	add("If other servers send mail for %s, name them in its SPF record before you publish it.", addr.Domain)
 }
 
