@@ -2,9 +2,11 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
+	"syscall"
 
 	"postern/internal/dns"
 )
@@ -101,7 +103,22 @@ func (d *delivery) dial(h hop, a netip.Addr) (net.Conn, *failure) {
 	defer cancel()
 	conn, err := d.Connect(ctx, netip.AddrPortFrom(a, h.port))
 	if err != nil {
-		return nil, later("4.4.1", "mail server %s cannot be reached", h.host).because(err)
+		return nil, later("4.4.1", "mail server %s cannot be reached on port %d%s", h.host, h.port, whyNot(err)).because(err)
 	}
 	return conn, nil
+}
+
+// whyNot says why there is no connection, as far as whoever looks at the queue can do
+// something about it: a port that a provider has closed shows as silence.
+func whyNot(err error) string {
+	var slow net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return ": nobody listens there"
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return ": there is no way to its address"
+	case errors.As(err, &slow) && slow.Timeout():
+		return ": no answer in time"
+	}
+	return ""
 }
