@@ -282,6 +282,7 @@ func (r *Report) dns(ctx context.Context, cfg *config.Config) {
 		default:
 			r.add("DNS MX "+d, Fine, "names %s", host)
 		}
+		r.hosts(ctx, resolver, cfg, d)
 	}
 }
 

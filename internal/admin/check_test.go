@@ -393,7 +393,9 @@ func TestCheckDNS(t *testing.T) {
 		setKey(t, f.setup.Config, "servers", fmt.Sprintf("[%q]", s.Addr))
 		return Check(t.Context(), f.setup.Config, CheckOptions{DNS: true})
 	}
-	r := check("mail.here.test. 60 IN A 192.0.2.1", "here.test. 60 IN MX 10 Mail.Here.test.")
+	r := check("mail.here.test. 60 IN A 192.0.2.1", "here.test. 60 IN MX 10 Mail.Here.test.", "mta-sts.here.test. 60 IN CNAME mail.here.test.")
+	r.want(t, "DNS mta-sts.here.test", Fine, "has an address")
+	r.want(t, "DNS openpgpkey.here.test", Warn, "publish: openpgpkey.here.test.\tIN\tCNAME\tmail.here.test.")
 	r.want(t, "DNS mail.here.test", Fine, "has an address")
 	r.want(t, "DNS MX here.test", Fine, "names mail.here.test")
 	r = check("here.test. 60 IN MX 10 mx.there.test.")

@@ -284,7 +284,9 @@ func records(cfg *config.Config, domain, listen string, ports config.PortPlan, k
 		fmt.Sprintf("_imaps._tcp.%s.\tIN\tSRV\t0 1 %d %s.", domain, ports.IMAPS, hostname),
 		fmt.Sprintf("_submissions._tcp.%s.\tIN\tSRV\t0 1 %d %s.", domain, ports.Submissions, hostname),
 	)
-	all = append(all, hosts(cfg, domain)...)
+	for _, name := range hosts(cfg, domain) {
+		all = append(all, alias(cfg, name))
+	}
 	return append(append(all, lines(dkimRecords(keys))...), lines(transportRecords(cfg, domain))...)
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"postern/internal/config"
+	"postern/internal/dns"
 	"postern/internal/server"
 	"postern/internal/vault"
 )
@@ -171,11 +172,30 @@ func (r *Report) records(ctx context.Context, g *server.Gateway) {
 	}
 }
 
-// hosts are the records that publish this server, as lines of a zone file.
+// hosts are the names of a domain that others ask this server by.
 func hosts(cfg *config.Config, domain string) []string {
-	all := []string{fmt.Sprintf("openpgpkey.%s.\tIN\tCNAME\t%s.", domain, cfg.Hostname)}
+	all := []string{"openpgpkey." + domain}
 	if cfg.HTTPS.MTASTS != "none" {
-		all = append(all, fmt.Sprintf("mta-sts.%s.\tIN\tCNAME\t%s.", domain, cfg.Hostname))
+		all = append(all, "mta-sts."+domain)
 	}
 	return all
+}
+
+// alias is the record that makes a name one of this server, as a line of a zone file.
+func alias(cfg *config.Config, name string) string {
+	return fmt.Sprintf("%s.\tIN\tCNAME\t%s.", name, cfg.Hostname)
+}
+
+// hosts looks whether the names are there.
+func (r *Report) hosts(ctx context.Context, resolver *dns.Resolver, cfg *config.Config, domain string) {
+	if cfg.HTTPS.Listen == "" {
+		return
+	}
+	for _, name := range hosts(cfg, domain) {
+		if _, err := resolver.LookupIPAddr(ctx, name); err != nil {
+			r.add("DNS "+name, Warn, "%s", explainDNS(err, "has no address; publish: "+alias(cfg, name)))
+		} else {
+			r.add("DNS "+name, Fine, "has an address")
+		}
+	}
 }

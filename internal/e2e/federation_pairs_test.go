@@ -110,7 +110,7 @@ func (m *member) publishedWell(t testing.TB) {
 			}
 		}
 	}
-	if n != 6 { // DKIM twice, MTA-STS, TLS reports, address, MX
+	if n != 10 { // SPF, DMARC, DKIM twice, MTA-STS, TLS reports, address, MX, and two names
 		t.Errorf("check looked at %d records", n)
 	}
 }
