@@ -47,7 +47,7 @@ func TestBccSharesNothing(t *testing.T) {
 					t.Errorf("%s: gossip:\n%s", a, payload)
 				}
 				for _, text := range []string{payload, string(w.raw)} {
-					if strings.Contains(text, "secret@") || strings.Contains(text, "hidden@") || strings.Contains(text, "Bcc") || strings.Contains(text, "for <") {
+					if strings.Contains(text, "secret@") || strings.Contains(text, "hidden@") || strings.Contains(text, "Bcc:") || strings.Contains(text, "for <") {
 						t.Errorf("the copy of %s tells of others:\n%s", w.addresses(), text)
 					}
 				}

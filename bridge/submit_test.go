@@ -40,7 +40,7 @@ func TestSubmitSealed(t *testing.T) {
 		t.Errorf("the client is written out: %q", received)
 	}
 	payload := o.decrypt("bob@there.test", w.raw)
-	for _, gone := range []string{"Postern-", "hp=", "Bcc", "Draft-State", "Gossip"} {
+	for _, gone := range []string{"Postern-", `hp="`, "Bcc:", "Draft-State", "Gossip"} {
 		if strings.Contains(payload, gone) || strings.Contains(string(w.raw), gone) {
 			t.Errorf("%q is in\n%s", gone, payload)
 		}
