@@ -234,6 +234,29 @@ func TestFloorHolds(t *testing.T) {
 	}
 }
 
+// The rules that the README shows load, and do what its example says.
+func TestReadmePolicy(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := 0
+	for part := range strings.SplitSeq(string(data), "```toml\n") {
+		text, _, fenced := strings.Cut(part, "\n```\n")
+		if !fenced || !strings.Contains(text, "[[rule]]") {
+			continue
+		}
+		shown++
+		if _, err := Parse("README.md", []byte(text)); err != nil {
+			t.Error(err)
+		}
+	}
+	if shown == 0 {
+		t.Error("no rules were found")
+	}
+}
+
 func TestShippedPolicy(t *testing.T) {
 	t.Parallel()
 	p, err := Load(shipped)
