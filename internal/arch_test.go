@@ -24,7 +24,7 @@ import (
 const module = "postern"
 
 // rooms says what each room may import of ours; internal/telemetry is open to all,
-// internal/testkit to test files. Test files are free in this, as far as Go lets them.
+// internal/testkit to test files and the benchmark. Test files are free in this, as far as Go lets them.
 func rooms() map[string][]string {
 	const (
 		admin, auth, blob, cluster, config = "internal/admin", "internal/auth", "internal/blob", "internal/cluster", "internal/config"
@@ -56,10 +56,10 @@ func rooms() map[string][]string {
 	r[admin] = append(slices.Clone(below), server)
 	r[demo] = append(slices.Clone(below), server, admin, device)
 	r["cmd/postern"] = []string{server, config, admin, device, demo}
-	r["internal/bench"] = []string{server, config, admin, device, demo, pgp, store, mail, "keydir"} // measures; nothing imports it
-	r["internal/e2e"] = []string{}                                                                  // tests only
-	r["internal"] = []string{}                                                                      // this test
-	r["scripts/testreport"] = []string{}                                                            // reads what go test prints
+	r["internal/bench"] = []string{server, config, admin, device, demo, pgp, store, mail, "keydir", "internal/testkit"} // measures; nothing imports it
+	r["internal/e2e"] = []string{}                                                                                      // tests only
+	r["internal"] = []string{}                                                                                          // this test
+	r["scripts/testreport"] = []string{}                                                                                // reads what go test prints
 	return r
 }
 
@@ -206,8 +206,6 @@ func TestImportDirections(t *testing.T) {
 			to := roomOf(table, local)
 			switch {
 			case to == f.room || to == "internal/telemetry":
-			case to == "internal/testkit":
-				t.Errorf("%s imports %s: only test files may", f.path, to)
 			case !slices.Contains(table[f.room], to):
 				t.Errorf("%s imports %s: %s may import only %v", f.path, local, f.room, table[f.room])
 			}

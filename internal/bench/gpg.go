@@ -12,9 +12,9 @@ import (
 // script is what many have behind Postfix: one gpg process for each message.
 const script = `#!/bin/sh
 umask 077
-t=%[1]s/mail/b/tmp/$$.$(date +%%N)
+t=%[1]s/mail/box/tmp/$$.$(date +%%N)
 gpg --homedir %[1]s/gnupg --batch --quiet --trust-model always --compress-algo none -e -a -r b@y.test > "$t" || exit 75
-mv "$t" "%[1]s/mail/b/new/$(basename "$t")"
+mv "$t" "%[1]s/mail/box/new/$(basename "$t")"
 `
 
 // gpg measures the same delivery with one gpg process per message.
@@ -50,13 +50,13 @@ func (b *bench) gpg(ctx context.Context) error {
 
 // gpgPostfix is a Postfix that pipes each message through the script.
 func (b *bench) gpgPostfix(ctx context.Context) (*postfix, error) {
-	p, err := b.newPostfix(ctx, "virtual_transport = seal\nseal_destination_recipient_limit = 1",
+	p, err := b.newPostfix("virtual_transport = seal\nseal_destination_recipient_limit = 1",
 		"seal unix - n n - 10 pipe user=nobody argv="+filepath.Join(b.dir, "seal"))
 	if err != nil {
 		return nil, err
 	}
 	home := filepath.Join(p.dir, "gnupg")
-	for _, d := range []string{home, filepath.Join(p.dir, "mail", "b", "new"), filepath.Join(p.dir, "mail", "b", "tmp")} {
+	for _, d := range []string{home, filepath.Join(p.Maildir(), "new"), filepath.Join(p.Maildir(), "tmp")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, err
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -179,44 +178,12 @@ func decide(ctx context.Context, g *server.Gateway, known int) (memory time.Dura
 
 // startWith measures how the real program starts on a directory of that size.
 func (b *bench) startWith(ctx context.Context, file string, known int) error {
-	cfg, err := config.Load(file)
+	s, err := b.startOn(ctx, file)
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(b.binary, "serve", "--config", file)
-	start := time.Now()
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	defer func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-	}()
-	for {
-		resp, err := http.Get("http://" + cfg.HTTP.Listen + "/readyz")
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				break
-			}
-		}
-		if time.Since(start) > time.Minute || ctx.Err() != nil {
-			return errors.New("the server does not start")
-		}
-		time.Sleep(time.Millisecond)
-	}
-	took := time.Since(start)
-	time.Sleep(3 * time.Second) // what it does in the beginning
-	rss, err := memoryOf(cmd.Process.Pid, "VmRSS")
-	if err != nil {
-		return err
-	}
-	peak, err := memoryOf(cmd.Process.Pid, "VmHWM")
-	if err != nil {
-		return err
-	}
-	fmt.Printf("| start with %s known | 2 s | %.2f s |\n", thousands(known), took.Seconds())
-	fmt.Printf("| resident memory with %s known | 200 MiB | %d MiB (peak %d MiB) |\n", thousands(known), rss/mib, peak/mib)
+	fmt.Printf("| start with %s known | 2 s | %.2f s |\n", thousands(known), s.took.Seconds())
+	fmt.Printf("| resident memory with %s known | 200 MiB | %d MiB (peak %d MiB) |\n", thousands(known), s.rss/mib, s.peak/mib)
 	return nil
 }
 

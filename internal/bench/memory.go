@@ -1,15 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os/exec"
+	"syscall"
 	"time"
 
 	"github.com/emersion/go-imap/v2/imapclient"
+
+	"postern/internal/config"
 )
 
 const mib = 1 << 20
@@ -119,4 +124,52 @@ func (p *postern) dial(l login) (*imapclient.Client, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// started is how the program starts on data that is there.
+type started struct {
+	took      time.Duration // until it is ready
+	rss, peak int64         // octets, after its beginning
+}
+
+// startOn starts the real program and stops it again.
+func (b *bench) startOn(ctx context.Context, file string) (s started, err error) {
+	cfg, err := config.Load(file)
+	if err != nil {
+		return s, err
+	}
+	cmd := exec.Command(b.binary, "serve", "--config", file)
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	start := time.Now()
+	if err := cmd.Start(); err != nil {
+		return s, err
+	}
+	defer func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	}()
+	for !ready(cfg.HTTP.Listen) {
+		if time.Since(start) > time.Minute || ctx.Err() != nil {
+			return s, fmt.Errorf("the server does not start: %s", log.Bytes())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s.took = time.Since(start)
+	time.Sleep(3 * time.Second) // what it does in the beginning
+	if s.rss, err = memoryOf(cmd.Process.Pid, "VmRSS"); err != nil {
+		return s, err
+	}
+	s.peak, err = memoryOf(cmd.Process.Pid, "VmHWM")
+	return s, err
+}
+
+// ready asks a gateway whether all of it works.
+func ready(addr string) bool {
+	resp, err := http.Get("http://" + addr + "/readyz")
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }

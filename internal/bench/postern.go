@@ -30,11 +30,12 @@ func (b *bench) build(ctx context.Context) error {
 
 // postern is the real binary on a new data directory.
 type postern struct {
-	dir   string
-	cmd   *exec.Cmd
-	log   bytes.Buffer
-	base  int
-	setup struct {
+	binary string
+	dir    string
+	cmd    *exec.Cmd
+	log    bytes.Buffer
+	base   int
+	setup  struct {
 		Password string
 		Config   string
 	}
@@ -50,12 +51,17 @@ func (b *bench) newPostern(ctx context.Context) (*postern, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.cmd = exec.Command(b.binary, "serve", "--config", p.setup.Config)
+	return p, p.start(ctx)
+}
+
+// start starts it and waits until it answers.
+func (p *postern) start(ctx context.Context) error {
+	p.cmd = exec.Command(p.binary, "serve", "--config", p.setup.Config)
 	p.cmd.Stderr = &p.log
 	if err := p.cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	return p, waitPort(ctx, p.addr())
+	return waitPort(ctx, p.addr())
 }
 
 // setUp sets up a gateway with one account, and does not start it.
@@ -64,7 +70,7 @@ func (b *bench) setUp(ctx context.Context) (*postern, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &postern{dir: dir}
+	p := &postern{binary: b.binary, dir: dir}
 	if p.base, err = freeBase(); err != nil {
 		return nil, err
 	}
@@ -82,19 +88,30 @@ func (b *bench) setUp(ctx context.Context) (*postern, error) {
 	return p, unlimited(p.setup.Config)
 }
 
-// unlimited lifts the limits that one address has, since all load comes from one.
+// unlimited lifts the limits that one address and one account have, since all load comes
+// from one.
 func unlimited(config string) error {
+	return configure(config, map[string]string{
+		"connection_rate": "1000000", "message_rate": "1000000", "request_rate": "10000000", "max_connections_per_ip": "1000", "max_connections_per_account": "1000",
+		"messages_per_hour": "10000000", "recipients_per_hour": "10000000",
+		// The test's domains are in no DNS; a server that is not there says so at once.
+		"servers": `["127.0.0.1:1"]`,
+	})
+}
+
+// configure sets keys of a configuration file.
+func configure(config string, values map[string]string) error {
 	text, err := os.ReadFile(config)
 	if err != nil {
 		return err
 	}
-	for key, value := range map[string]string{
-		"connection_rate": "1000000", "message_rate": "1000000", "request_rate": "10000000", "max_connections_per_ip": "1000", "max_connections_per_account": "1000",
-	} {
-		text = regexp.MustCompile(`(?m)^`+key+` = .*$`).ReplaceAll(text, []byte(key+" = "+value))
+	for key, value := range values {
+		line := regexp.MustCompile(`(?m)^` + key + ` = .*$`)
+		if !line.Match(text) {
+			return fmt.Errorf("%s has no key %s", config, key)
+		}
+		text = line.ReplaceAllLiteral(text, []byte(key+" = "+value))
 	}
-	// The test's domains are in no DNS; a server that is not there says so at once.
-	text = regexp.MustCompile(`(?m)^servers = .*$`).ReplaceAll(text, []byte(`servers = ["127.0.0.1:1"]`))
 	return os.WriteFile(config, text, 0o600)
 }
 
@@ -148,5 +165,8 @@ func (p *postern) stop() error {
 	if err := p.cmd.Wait(); err != nil {
 		return fmt.Errorf("postern: %w: %s", err, p.log.Bytes())
 	}
-	return os.RemoveAll(p.dir)
+	return p.remove()
 }
+
+// remove removes all data.
+func (p *postern) remove() error { return os.RemoveAll(p.dir) }

@@ -82,7 +82,7 @@ func freePort() (int, error) {
 func freeBase() (int, error) {
 next:
 	for base := 12_000; base < 60_000; base += 1000 {
-		for _, port := range []int{25, 143, 443, 993, 925} {
+		for _, port := range []int{25, 143, 443, 465, 587, 925, 993} {
 			l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(base+port)))
 			if err != nil {
 				continue next

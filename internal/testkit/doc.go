@@ -8,6 +8,6 @@
 // hand. All others are generated here, and those that are signed carry signatures by
 // real programs (GnuPG, OpenSSL) and libraries with keys of the test's own.
 //
-// Only tests import it. It never reaches outside this machine, except that Corpus
+// Only tests and the benchmark import it. It never reaches outside this machine, except that Corpus
 // asks the Go module proxy for one module of test messages.
 package testkit

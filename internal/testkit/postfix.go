@@ -15,18 +15,22 @@ import (
 	"time"
 )
 
-// Postfix is a Postfix of the test's own, which receives by SMTP for any recipient of
-// one domain and writes to a Maildir, and which sends for whoever is on this machine.
+// Postfix is a private Postfix, which receives by SMTP for any recipient of one domain and
+// writes to a Maildir, and which sends for whoever is on this machine. What is not needed
+// for that is left at its defaults.
 type Postfix struct {
-	dir string
+	dir, addr string
+	master    *exec.Cmd
 }
 
 // PostfixOptions say how a Postfix differs from others.
 type PostfixOptions struct {
+	// Dir is an existing directory, which becomes its own. Start makes one if it is empty.
+	Dir string
 	// Domain is what it receives for, Address where: an IP address and a port.
 	Domain, Address string
-	// Main are more lines for its main.cf.
-	Main string
+	// Main and Master are more lines for its main.cf and its master.cf.
+	Main, Master string
 	// Resolver is the IP address of the name server that it asks, on port 53; empty is
 	// the system's.
 	Resolver string
@@ -68,11 +72,13 @@ verify unix - - n - 1 verify
 proxymap unix - - n - - proxymap
 error unix - - n - - error
 retry unix - - n - - error
-virtual unix - n n - - virtual
 smtp unix - - n - - smtp
+scache unix - - n - 1 scache
+virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
+%s
 `
 
 // StartPostfix starts one that receives for domain at 127.0.0.1:port, with more lines
@@ -86,65 +92,93 @@ func StartPostfix(t testing.TB, domain string, port int, more string) *Postfix {
 // or fails where parts are required, if it cannot.
 func (o PostfixOptions) Start(t testing.TB) *Postfix {
 	t.Helper()
-	const master = "/usr/lib/postfix/sbin/master"
-	owner, err := user.Lookup("postfix")
-	drop, errGroup := user.LookupGroup("postdrop")
-	if _, errMaster := os.Stat(master); err != nil || errGroup != nil || errMaster != nil || os.Geteuid() != 0 {
-		Missing(t, "Postfix, or the right to start it")
-	}
-	uid, _ := strconv.Atoi(owner.Uid)
-	gid, _ := strconv.Atoi(drop.Gid)
 	dir, err := os.MkdirTemp("", "postfix") // a test's own is closed to Postfix's users
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	p := &Postfix{dir: dir}
+	o.Dir = dir
+	p, err := o.Run()
+	if errors.Is(err, ErrMissing) {
+		Missing(t, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Stop() })
+	return p
+}
+
+// ErrMissing says that a part is not installed, or must not be started.
+var ErrMissing = errors.New("a part is missing")
+
+// Run starts a Postfix that runs until Stop, and returns when it answers.
+func (o PostfixOptions) Run() (*Postfix, error) {
+	const master = "/usr/lib/postfix/sbin/master"
+	owner, err := user.Lookup("postfix")
+	drop, errGroup := user.LookupGroup("postdrop")
+	if _, errMaster := os.Stat(master); err != nil || errGroup != nil || errMaster != nil || os.Geteuid() != 0 {
+		return nil, fmt.Errorf("%w: Postfix, or the right to start it", ErrMissing)
+	}
+	uid, _ := strconv.Atoi(owner.Uid)
+	gid, _ := strconv.Atoi(drop.Gid)
+	p := &Postfix{dir: o.Dir, addr: o.Address}
 	conf := filepath.Join(p.dir, "conf")
 	if err := errors.Join(p.makeDirs(uid, gid),
 		os.WriteFile(filepath.Join(conf, "main.cf"), fmt.Appendf(nil, postfixMain, p.dir, o.Domain, o.Main), 0o644),
-		os.WriteFile(filepath.Join(conf, "master.cf"), fmt.Appendf(nil, postfixMaster, o.Address), 0o644)); err != nil {
-		t.Fatal(err)
+		os.WriteFile(filepath.Join(conf, "master.cf"), fmt.Appendf(nil, postfixMaster, o.Address, o.Master), 0o644)); err != nil {
+		return nil, fmt.Errorf("set Postfix up: %w", err)
 	}
-	c := o.command(t, p.dir, master, "-c", conf, "-d")
-	c.Env = append(os.Environ(), "MAIL_CONFIG="+conf)
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
+	if p.master, err = o.command(master, "-c", conf, "-d"); err != nil {
+		return nil, err
 	}
-	t.Cleanup(func() {
-		_ = c.Process.Signal(syscall.SIGTERM)
-		_ = c.Wait() // it ends by the signal, which is no error here
-	})
+	p.master.Env = append(os.Environ(), "MAIL_CONFIG="+conf)
+	if err := p.master.Start(); err != nil {
+		return nil, fmt.Errorf("start Postfix: %w", err)
+	}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		conn, err := net.DialTimeout("tcp", o.Address, time.Second)
+		conn, err := net.DialTimeout("tcp", p.addr, time.Second)
 		if err == nil {
-			conn.Close()
-			return p
+			return p, conn.Close()
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("Postfix does not start: %v\n%s", err, p.Log())
+			return nil, errors.Join(fmt.Errorf("no Postfix answers: %w\n%s", err, p.Log()), p.Stop())
 		}
 	}
 }
 
+// Stop ends it.
+func (p *Postfix) Stop() error {
+	err := p.master.Process.Signal(syscall.SIGTERM)
+	_ = p.master.Wait() // it ends by the signal, which is no error here
+	return err
+}
+
+// PID is the process of which all its others are children.
+func (p *Postfix) PID() int { return p.master.Process.Pid }
+
+// Addr is where it listens.
+func (p *Postfix) Addr() string { return p.addr }
+
+// Maildir is what it delivers to. It comes into being with the first message.
+func (p *Postfix) Maildir() string { return filepath.Join(p.dir, "mail", "box") }
+
 // command runs a program that asks the Resolver: where nobody else sees it, another file
 // is mounted over /etc/resolv.conf.
-func (o PostfixOptions) command(t testing.TB, dir string, args ...string) *exec.Cmd {
-	t.Helper()
+func (o PostfixOptions) command(args ...string) (*exec.Cmd, error) {
 	if o.Resolver == "" {
-		return exec.Command(args[0], args[1:]...)
+		return exec.Command(args[0], args[1:]...), nil
 	}
-	file := filepath.Join(dir, "resolv.conf")
+	file := filepath.Join(o.Dir, "resolv.conf")
 	if err := os.WriteFile(file, []byte("nameserver "+o.Resolver+"\noptions edns0 trust-ad\n"), 0o644); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	alone := []string{"--mount", "--propagation", "private"}
-	unshare := Parts(t, "unshare")["unshare"]
-	if err := exec.Command(unshare, append(alone, "true")...).Run(); err != nil {
-		Missing(t, "a mount namespace of its own: "+err.Error())
+	if err := exec.Command("unshare", append(alone, "true")...).Run(); err != nil {
+		return nil, fmt.Errorf("%w: a mount namespace of its own: %w", ErrMissing, err)
 	}
 	script := []string{"sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, file}
-	return exec.Command(unshare, slices.Concat(alone, script, args)...)
+	return exec.Command("unshare", slices.Concat(alone, script, args)...), nil
 }
 
 func (p *Postfix) makeDirs(uid, gid int) error {
@@ -178,7 +212,7 @@ func (p *Postfix) Log() string {
 func (p *Postfix) Messages(t testing.TB, n int) []string {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		files, _ := filepath.Glob(filepath.Join(p.dir, "mail", "box", "new", "*"))
+		files, _ := filepath.Glob(filepath.Join(p.Maildir(), "new", "*"))
 		if len(files) < n && time.Now().Before(deadline) {
 			continue
 		}
