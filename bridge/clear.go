@@ -65,9 +65,7 @@ func (d *departure) hold(ctx context.Context, m *arrival, c mailCopy, o *store.O
 
 // lock writes the message's body between two texts, locked with a key of the gateway (P2).
 func (d *departure) lock(ctx context.Context, m *arrival, o *store.Outgoing, before, after []byte) error {
-	var err error
-	o.Locked = true
-	o.Blob, err = d.blob(ctx, func(w io.Writer) error {
+	data, err := d.shared(ctx, func(w io.Writer) error {
 		locked, err := d.Vault.Lock(w)
 		if err != nil {
 			return err
@@ -77,6 +75,8 @@ func (d *departure) lock(ctx context.Context, m *arrival, o *store.Outgoing, bef
 		}
 		return locked.Close()
 	})
+	o.Locked = true
+	o.Head, o.Blob = data.place(nil)
 	return err
 }
 

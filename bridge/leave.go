@@ -78,7 +78,7 @@ func (r *recipient) evidence() string {
 	return "no certificate was looked for"
 }
 
-// copy makes a copy, in the blob store, and the row that names it.
+// copy makes a copy, and the row that names it.
 func (d *departure) copy(ctx context.Context, m *arrival, to []recipient, c mailCopy) (*store.Outgoing, error) {
 	o := &store.Outgoing{
 		ID: d.Store.NewID(), Account: d.account, Source: d.source, From: d.from,
@@ -139,21 +139,14 @@ type unsigned struct{}
 func (unsigned) Write(p []byte) (int, error)   { return len(p), nil }
 func (unsigned) Fields([]byte) ([]byte, error) { return nil, nil }
 
-// blob writes one blob.
-func (d *departure) blob(ctx context.Context, write func(io.Writer) error) (store.Blob, error) {
-	w, err := d.Blobs.Create(ctx)
-	if err != nil {
-		return store.Blob{}, fmt.Errorf("create blob: %w", err)
-	}
+// shared keeps what is written: in the copy's row, or in a blob if it is large.
+func (d *departure) shared(ctx context.Context, write func(io.Writer) error) (shared, error) {
+	w := d.newShared(ctx, 1)
 	defer w.Abort()
 	if err := write(w); err != nil {
-		return store.Blob{}, fmt.Errorf("write blob: %w", err)
+		return shared{}, fmt.Errorf("write content: %w", err)
 	}
-	written, err := w.Commit(ctx)
-	if err != nil {
-		return store.Blob{}, fmt.Errorf("commit blob: %w", err)
-	}
-	return store.Blob(written), nil
+	return w.Commit()
 }
 
 // seal encrypts the message once, to all the copy's recipients, and signs it on the way.
@@ -177,7 +170,7 @@ func (d *departure) seal(ctx context.Context, m *arrival, c mailCopy, o *store.O
 	if _, err := sign.Write(head[n:]); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
-	o.Blob, err = d.blob(ctx, func(w io.Writer) error {
+	data, err := d.shared(ctx, func(w io.Writer) error {
 		plain, err := sealing.EncryptTo(io.MultiWriter(w, sign), c.certificates, now)
 		if err != nil {
 			return err
@@ -203,7 +196,8 @@ func (d *departure) seal(ctx context.Context, m *arrival, c mailCopy, o *store.O
 	if err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
-	o.Head, o.UTF8 = append(signed, head...), message.EightBit(head[:n])
+	o.UTF8 = message.EightBit(head[:n])
+	o.Head, o.Blob = data.place(append(signed, head...))
 	d.Metrics.BridgeSeal(d.Now().Sub(start))
 	return nil
 }
@@ -214,8 +208,7 @@ func (d *departure) seal(ctx context.Context, m *arrival, c mailCopy, o *store.O
 func (d *departure) passThrough(ctx context.Context, m *arrival, o *store.Outgoing) error {
 	head := slices.Concat(d.trace, m.header.Bytes(), m.header.End)
 	sign := d.signer(m)
-	var err error
-	o.Blob, err = d.blob(ctx, func(w io.Writer) error {
+	data, err := d.shared(ctx, func(w io.Writer) error {
 		out := io.MultiWriter(w, sign)
 		if !m.needsReframing() {
 			return m.WriteRange(out, m.bodyStart)
@@ -236,7 +229,8 @@ func (d *departure) passThrough(ctx context.Context, m *arrival, o *store.Outgoi
 	if err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
-	o.Head, o.UTF8 = append(signed, head...), message.EightBit(head)
+	o.UTF8 = message.EightBit(head)
+	o.Head, o.Blob = data.place(append(signed, head...))
 	o.Body = m.body()
 	return nil
 }

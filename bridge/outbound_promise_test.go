@@ -35,7 +35,7 @@ func TestP2ClearCopiesWaitLocked(t *testing.T) {
 	}
 	other := newFixture(t)
 	for _, w := range all {
-		if !w.Locked || len(w.Head) != 0 || !bytes.Contains(w.raw, []byte("the canary sings")) {
+		if !w.Locked || bytes.Contains(w.Head, []byte("canary")) || !bytes.Contains(w.raw, []byte("the canary sings")) {
 			t.Errorf("%v: locked %v", w.Level, w.Locked)
 		}
 		options := o.Options
@@ -84,6 +84,7 @@ func TestP3QueueTakesWhatProtectMade(t *testing.T) {
 func TestP3OutboundFailClosed(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
+	large := letter("", "x@y") + strings.Repeat("it goes on, and does not lie in a row\r\n", 1000)
 	for name, test := range map[string]struct {
 		change func(*Options)
 		code   int
@@ -105,7 +106,7 @@ func TestP3OutboundFailClosed(t *testing.T) {
 			} else if test.code == 451 {
 				continue
 			}
-			if _, err := o.submit(letter("", "x@y"), to); codeOf(err) != test.code {
+			if _, err := o.submit(large, to); codeOf(err) != test.code {
 				t.Errorf("%s, %s: %v", name, to, err)
 			}
 			if n := len(o.queued()); n != 0 {
