@@ -36,20 +36,8 @@ func (e *AccountError) Unwrap() error { return e.Err }
 // replaced; ErrKeyword; ErrInvalid for a message that contradicts
 // itself; ErrDiskFull.
 func (s *Store) Commit(ctx context.Context, b Batch) ([]Placed, error) {
-	p, err := planCommit(b)
-	if err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
-	}
-	var placed []Placed
-	err = s.write(ctx, func(t *tx) error {
-		var err error
-		placed, err = t.commit(p)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
-	}
-	return placed, nil
+	placed, _, err := s.CommitExpress(ctx, b, Express{})
+	return placed, err
 }
 
 // commitPlan is a batch that was found good before any row is read.
@@ -198,7 +186,7 @@ func (p *commitPlan) addBlob(index *planIndex, b Blob) (*newBlob, error) {
 
 // commit first reads and decides, then writes: until then a failure concerns
 // this batch alone.
-func (t *tx) commit(p *commitPlan) ([]Placed, error) {
+func (t *tx) commit(p *commitPlan, e *express) ([]Placed, error) {
 	boxes, err := t.destinations(p)
 	if err != nil {
 		return nil, err
@@ -234,7 +222,7 @@ func (t *tx) commit(p *commitPlan) ([]Placed, error) {
 		return nil, err
 	}
 	for i := range p.Outgoing {
-		if err := t.insertOutgoing(&p.Outgoing[i], p.outgoing[i].row()); err != nil {
+		if err := t.insertOutgoing(&p.Outgoing[i], p.outgoing[i].row(), e); err != nil {
 			return nil, err
 		}
 	}

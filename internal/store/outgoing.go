@@ -89,26 +89,22 @@ const (
 		require_tls, env_id, ret, created, rcpts, blob)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`
 	insertCopyOctets = `INSERT INTO outgoing_octets (copy, head, tail, facts) VALUES ($1, $2, $3, $4)`
-	insertRcpt       = `INSERT INTO outgoing_rcpts (id, copy, address, domain, held, notify, original, since, due)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
+	insertRcpt       = `INSERT INTO outgoing_rcpts (id, copy, address, domain, held, notify, original, since, due, claim, owner, lease)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 )
 
-// insertOutgoing writes a copy with its recipients, due at once.
-func (t *tx) insertOutgoing(o *Outgoing, blob ID) error {
+// insertOutgoing writes a copy with its recipients, due at once but for those that are
+// taken in hand.
+func (t *tx) insertOutgoing(o *Outgoing, blob ID, e *express) error {
 	created := t.internalDate(o.Created)
 	_, err := t.exec(insertCopy, o.ID, o.Account, o.Source, o.From, uint8(o.Level), o.Size, bit(o.Locked), o.Body,
 		bit(o.UTF8), bit(o.RequireTLS), o.EnvID, o.Return, created, len(o.Rcpts), blob)
 	if err == nil {
 		_, err = t.exec(insertCopyOctets, o.ID, octets(o.Head), octets(o.Tail), octets(o.Facts))
 	}
-	held := o.Level == mail.Held
+	first := len(e.groups)
 	for i := 0; err == nil && i < len(o.Rcpts); i++ {
-		r := &o.Rcpts[i]
-		_, err = t.exec(insertRcpt, r.ID, o.ID, r.Address, r.Domain, bit(held), uint8(r.Notify), r.Original,
-			created, micros(t.now))
-		if err == nil {
-			err = t.changeLane(Lane{r.Domain, held}, 1, 0)
-		}
+		err = t.insertRcpt(o, &o.Rcpts[i], created, e, first)
 	}
 	if errors.Is(err, errConflict) {
 		err = ErrExists
@@ -117,6 +113,23 @@ func (t *tx) insertOutgoing(o *Outgoing, blob ID) error {
 		return fmt.Errorf("insert outgoing copy %v: %w", o.ID, err)
 	}
 	return nil
+}
+
+func (t *tx) insertRcpt(o *Outgoing, r *OutgoingRcpt, created int64, e *express, first int) error {
+	claim, err := e.take(t, o, r, first)
+	if err != nil {
+		return err
+	}
+	held, due, owner, lease := o.Level == mail.Held, micros(t.now), "", int64(0)
+	if claim != 0 {
+		owner, lease = e.Owner, micros(e.Until)
+		due = lease
+	}
+	_, err = t.exec(insertRcpt, r.ID, o.ID, r.Address, r.Domain, bit(held), uint8(r.Notify), r.Original, created, due, claim, owner, lease)
+	if err != nil {
+		return err
+	}
+	return t.changeLane(Lane{r.Domain, held}, 1, 0)
 }
 
 // findReplaced makes sure that each is a recipient of a Held copy. ErrNotFound: one is

@@ -47,6 +47,7 @@ func testSuite(t *testing.T, open func(t testing.TB) *Store) {
 		{"Race", testRace},
 		{"OutgoingGate", testOutgoingGate},
 		{"OutgoingRefuses", testOutgoingRefuses},
+		{"Express", testExpress},
 		{"Claim", testClaim},
 		{"Lanes", testLanes},
 		{"Fair", testFair},
