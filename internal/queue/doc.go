@@ -9,6 +9,7 @@
 // lost, a copy is delivered twice.
 //
 //	queue.go     Options, Run: claims, workers, leases, the end
+//	express.go   what comes and is carried at once
 //	attempt.go   one group of recipients: carry it, or have it decided anew
 //	overdue.go   what is late, too late, or taken back by the operator
 //	schedule.go  when to try again

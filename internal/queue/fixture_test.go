@@ -211,6 +211,15 @@ func (b *bed) rows() (rows []store.Queued) {
 // put puts a copy for recipients into the queue; change may be nil.
 func (b *bed) put(level mail.Level, change func(*store.Outgoing), rcpts ...string) store.Outgoing {
 	b.t.Helper()
+	o := b.copyFor(level, change, rcpts...)
+	_, err := b.store.Commit(context.Background(), store.Batch{Outgoing: []store.Outgoing{o}})
+	noError(b.t, err)
+	b.wakes.Wake(Topic)
+	return o
+}
+
+// copyFor is a copy that is not in the queue yet.
+func (b *bed) copyFor(level mail.Level, change func(*store.Outgoing), rcpts ...string) store.Outgoing {
 	order, content, answer := mail.Order{Floor: mail.Clear, NoCertificate: level}, mail.ContentClear, mail.None
 	if level == mail.Sealed {
 		answer = mail.Found
@@ -225,9 +234,6 @@ func (b *bed) put(level mail.Level, change func(*store.Outgoing), rcpts ...strin
 	if change != nil {
 		change(&o)
 	}
-	_, err := b.store.Commit(context.Background(), store.Batch{Outgoing: []store.Outgoing{o}})
-	noError(b.t, err)
-	b.wakes.Wake(Topic)
 	return o
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +29,10 @@ const (
 	askAgain     = 5 * time.Second
 	countEvery   = 15 * time.Second
 	overdueLimit = 200 // recipients at once
-	reporters    = 8   // reports at once
+	// lookAgain is how soon it is looked again for what is late, however often there is
+	// something new.
+	lookAgain = 200 * time.Millisecond
+	reporters = 8 // reports at once
 	// recordTime is how long what is done is recorded at the end.
 	recordTime = 2 * time.Second
 )
@@ -91,8 +96,15 @@ type Queue struct {
 	mu      sync.Mutex
 	hand    map[store.ID]store.Group // by claim
 	busy    map[store.Lane]int
+	total   int       // of busy
 	failed  error     // why the last claim failed; nil: it did not
 	renewed time.Time // when the leases of what is in hand were last known to last
+	// short says that something may be due for which there was no room: whoever makes
+	// room has to see that it is claimed.
+	short bool
+	// open says that Express may take something in hand, and work is what for.
+	open bool
+	work context.Context
 
 	workers sync.WaitGroup
 }
@@ -147,10 +159,20 @@ func (q *Queue) Run(ctx context.Context) error {
 	q.count(ctx)
 	var late sync.WaitGroup
 	late.Go(func() { q.watchLate(ctx, work) })
+	q.setOpen(true, work)
 	q.dispatch(ctx, work, wakes)
+	q.setOpen(false, work)
 	late.Wait()
 	q.drain(cancel)
 	return nil
+}
+
+// setOpen lets Express take something in hand, or no more. Before, what a process that is
+// no more had in hand has to be taken back.
+func (q *Queue) setOpen(open bool, work context.Context) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.open, q.work = open, work
 }
 
 // every calls f from time to time until ctx ends.
@@ -197,6 +219,11 @@ func (q *Queue) watchLate(ctx, work context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-time.After(lookAgain):
+		}
+		select {
+		case <-ctx.Done():
+			return
 		case <-wakes:
 		case <-tick.C:
 		}
@@ -225,11 +252,28 @@ func (q *Queue) take(ctx, work context.Context) time.Duration {
 	for _, g := range got.Groups {
 		q.start(work, g, q.attempt)
 	}
-	if got.Next.IsZero() || len(got.Groups) == room {
+	if q.full(got.Groups, room, busy) || got.Next.IsZero() {
 		return lookEvery
 	}
 	// Never less than a moment, whatever clocks say.
 	return min(max(got.Next.Sub(now), 10*time.Millisecond), lookEvery)
+}
+
+// full notes, after a claim, whether something may be due that it did not give out, for
+// want of room; it returns whether that may be in any lane.
+func (q *Queue) full(got []store.Group, room int, busy map[store.Lane]int) bool {
+	short := len(got) == room
+	for _, g := range got {
+		busy[g.Lane]++
+		short = short || g.Failures > 0 // one to try
+	}
+	for _, n := range busy {
+		short = short || n >= q.PerDomain
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.short = short
+	return len(got) == room
 }
 
 // takeLate claims some of them and starts a worker for each copy. It returns whether
@@ -279,44 +323,56 @@ func (q *Queue) note(ctx context.Context, err error) {
 	}
 }
 
-// room is how many more groups may be in hand, and how many are of each lane.
+// room is how many more groups may be in hand, and how many are of each lane. Until the
+// claim that it is for has ended, whatever becomes free may be wanted.
 func (q *Queue) room() (int, map[store.Lane]int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	busy := make(map[store.Lane]int, len(q.busy))
-	n := 0
-	for lane, groups := range q.busy {
-		busy[lane] = groups
-		n += groups
+	q.short = true
+	return max(q.Workers-q.total, 0), maps.Clone(q.busy)
+}
+
+// hold counts groups of a lane that are in hand. It is called with the lock held.
+func (q *Queue) hold(l store.Lane, n int) {
+	if l.Domain == "" { // overdue ones are of no lane
+		return
 	}
-	return max(q.Workers-n, 0), busy
+	q.total += n
+	if q.busy[l] += n; q.busy[l] == 0 {
+		delete(q.busy, l)
+	}
 }
 
 // start has a worker do what is to be done with a group, and record it.
 func (q *Queue) start(ctx context.Context, g store.Group, do func(context.Context, store.Group) store.Finish) {
-	lane := g.Lane
-	counted := lane.Domain != "" // overdue ones are of no lane
 	q.mu.Lock()
 	q.hand[g.ID] = g
-	if counted {
-		q.busy[lane]++
-	}
+	q.hold(g.Lane, 1)
 	q.mu.Unlock()
 	q.workers.Go(func() {
-		q.perform(ctx, g, do)
+		f := q.perform(ctx, g, do)
 		q.mu.Lock()
 		delete(q.hand, g.ID)
-		if counted {
-			if q.busy[lane]--; q.busy[lane] == 0 {
-				delete(q.busy, lane)
-			}
-		}
+		q.hold(g.Lane, -1)
+		wanted := q.short || later(f)
 		q.mu.Unlock()
-		select {
-		case q.freed <- struct{}{}:
-		default:
+		if wanted {
+			q.free()
 		}
 	})
+}
+
+// free has it looked for more work.
+func (q *Queue) free() {
+	select {
+	case q.freed <- struct{}{}:
+	default:
+	}
+}
+
+// later says whether something is due at another time than it was.
+func later(f store.Finish) bool {
+	return len(f.Lanes) > 0 || slices.ContainsFunc(f.Outcomes, func(o store.Outcome) bool { return !o.Done })
 }
 
 // finish records what became of a group. The store may be in trouble for a while: then
