@@ -68,6 +68,9 @@ type Options struct {
 	// Wake tells that a mailbox changed, or that something waits to leave (QueueTopic); it
 	// must not block. Nil is allowed.
 	Wake func(topic string)
+	// Express has copies that leave taken in hand while they are committed, for lanes that
+	// the queue has room for. Nil: all of them wait until the queue claims them.
+	Express func(lanes []store.Lane, commit func(store.Express) ([]store.Group, error)) error
 	// Learn is told what a committed message says of its author's certificate, if the
 	// author's domain vouches for it; it must not block. Nil learns nothing.
 	Learn func(keydir.Sighting)
@@ -299,7 +302,6 @@ func (t *transaction) Data(ctx context.Context, r io.Reader) (mail.Receipt, erro
 		return mail.Receipt{}, err
 	}
 	t.wake(placed)
-	t.wakeQueue(batch)
 	t.learn(m)
 	t.afterwards(ctx, m, copies)
 	receipt := t.receipt(batch, placed, copies)
@@ -321,7 +323,7 @@ func (t *transaction) Abort() {
 // its quota instead, and the next RCPT refuses it alone.
 func (t *transaction) commit(ctx context.Context, rows store.Batch) ([]store.Placed, error) {
 	rows.Overshoot = t.source.Kind == mail.KindMX && len(t.to) > 1
-	placed, err := t.Store.Commit(ctx, rows)
+	placed, err := t.enter(ctx, rows)
 	if err != nil {
 		// The blobs are orphans now; the sweep takes them.
 		return nil, t.storeError("commit", err)
@@ -366,11 +368,45 @@ func (b *Bridge) wake(placed []store.Placed) {
 	}
 }
 
-// wakeQueue tells the queue of copies that leave.
-func (b *Bridge) wakeQueue(batch *batch) {
-	if b.Wake != nil && len(batch.rows.Outgoing) > 0 {
+// enter commits rows. What of them leaves is carried at once, as far as the queue has
+// room; of the rest it is told.
+func (b *Bridge) enter(ctx context.Context, rows store.Batch) (placed []store.Placed, err error) {
+	waiting := 0
+	commit := func(x store.Express) (groups []store.Group, err error) {
+		placed, groups, err = b.Store.CommitExpress(ctx, rows, x)
+		for _, g := range groups {
+			waiting -= len(g.Rcpts)
+		}
+		return groups, err
+	}
+	for i := range rows.Outgoing {
+		waiting += len(rows.Outgoing[i].Rcpts)
+	}
+	if b.Express == nil || waiting == 0 {
+		_, err = commit(store.Express{})
+	} else {
+		err = b.Express(lanes(rows.Outgoing), commit)
+	}
+	if err == nil && waiting > 0 && b.Wake != nil {
 		b.Wake(QueueTopic)
 	}
+	return placed, err
+}
+
+// lanes are those of the groups that copies make.
+func lanes(copies []store.Outgoing) (all []store.Lane) {
+	for i := range copies {
+		if copies[i].Level == mail.Held {
+			continue
+		}
+		first := len(all)
+		for _, r := range copies[i].Rcpts {
+			if l := (store.Lane{Domain: r.Domain}); !slices.Contains(all[first:], l) {
+				all = append(all, l)
+			}
+		}
+	}
+	return all
 }
 
 // mailbox finds the mailbox that APPEND or import names; zero is the INBOX.

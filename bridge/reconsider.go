@@ -70,15 +70,14 @@ func (b *Bridge) Reconsider(ctx context.Context, o *store.Outgoing, r store.Outg
 	case !c.protection.MayLeave():
 		return mail.Refuse(550, "5.7.5", "not sent: "+to.refusal())
 	}
-	batch, err := b.replacement(ctx, o, r, f, to, c)
+	rows, err := b.replacement(ctx, o, r, f, to, c)
 	if err != nil {
 		return err
 	}
 	tell := c.level < mail.Sealed && !b.toldWeak(ctx, o)
-	if _, err := b.Store.Commit(ctx, batch.rows); err != nil {
+	if _, err := b.enter(ctx, rows); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	b.wakeQueue(batch)
 	b.Metrics.BridgeOutgoing(c.level.String(), 1)
 	if tell {
 		// The reply to the message could not say so. It is decided by now, whatever fails.
@@ -122,15 +121,15 @@ func (b *Bridge) noticeWeak(ctx context.Context, o *store.Outgoing, recipient st
 }
 
 // replacement makes the copy that leaves of one that was held.
-func (b *Bridge) replacement(ctx context.Context, o *store.Outgoing, r store.OutgoingRcpt, f heldFacts, to recipient, c mailCopy) (*batch, error) {
+func (b *Bridge) replacement(ctx context.Context, o *store.Outgoing, r store.OutgoingRcpt, f heldFacts, to recipient, c mailCopy) (rows store.Batch, err error) {
 	held, err := b.OpenOutgoing(ctx, o)
 	if err != nil {
-		return nil, err
+		return rows, err
 	}
 	defer held.Close()
 	m, err := b.receiveHeld(held)
 	if err != nil {
-		return nil, err
+		return rows, err
 	}
 	defer m.Close()
 	d := &departure{
@@ -139,10 +138,10 @@ func (b *Bridge) replacement(ctx context.Context, o *store.Outgoing, r store.Out
 	}
 	leaves, err := d.copy(ctx, m, []recipient{to}, c)
 	if err != nil {
-		return nil, err
+		return rows, err
 	}
 	leaves.Created = o.Created
-	rows := store.Batch{
+	rows = store.Batch{
 		Outgoing: []store.Outgoing{*leaves},
 		Replaced: []store.ID{r.ID},
 		Audit: []store.Audit{{
@@ -153,5 +152,5 @@ func (b *Bridge) replacement(ctx context.Context, o *store.Outgoing, r store.Out
 	if id := m.messageID(); id != "" {
 		rows.Exchanges = []store.Exchange{{Account: o.Account, MessageID: id, Level: c.level}}
 	}
-	return &batch{rows: rows}, nil
+	return rows, nil
 }

@@ -200,7 +200,7 @@ func (g *Gateway) bridgeOptions(spool string) bridge.Options {
 			return g.Queue.Delivered(ctx, c, h)
 		},
 		Policy: g.Policy, Signer: g.Signer,
-		Wake: g.Cluster.Wake, Hostname: c.Hostname,
+		Wake: g.Cluster.Wake, Express: g.express, Hostname: c.Hostname,
 		MaxSize: int64(c.SMTP.MaxMessageSize), SpoolDir: spool, SpoolMemory: spoolMemory,
 		Now: g.now, Log: g.Log, Metrics: g.Metrics,
 	}

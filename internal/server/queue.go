@@ -77,6 +77,11 @@ func (p policies) Due(ctx context.Context, now, since time.Time, limit int) ([]s
 	return p.store.DueSTSPolicies(ctx, now, since, limit)
 }
 
+// express hands what leaves to the queue.
+func (g *Gateway) express(lanes []store.Lane, commit func(store.Express) ([]store.Group, error)) error {
+	return g.Queue.Express(lanes, commit)
+}
+
 // node is a name that this gateway has again after it was restarted, and no other has.
 func (g *Gateway) node() string {
 	host, err := os.Hostname()
