@@ -182,15 +182,19 @@ const maxGossip = 64 << 10
 // gossip are the Autocrypt-Gossip fields for the recipients that all others see, if there
 // are two or more.
 func (t *transaction) gossip() []byte {
-	var all []byte
 	n := 0
 	for i := range t.to {
-		r := &t.to[i]
-		if !r.visible {
-			continue
+		if t.to[i].visible {
+			n++
 		}
-		n++
-		if len(r.certificates) == 0 {
+	}
+	if n < 2 {
+		return nil
+	}
+	var all []byte
+	for i := range t.to {
+		r := &t.to[i]
+		if !r.visible || len(r.certificates) == 0 {
 			continue
 		}
 		if f, ok := t.autocrypt("Autocrypt-Gossip", r.rcpt.Address, r.certificates[0]); ok {
@@ -199,9 +203,6 @@ func (t *transaction) gossip() []byte {
 		if len(all) > maxGossip {
 			return nil
 		}
-	}
-	if n < 2 {
-		return nil
 	}
 	return all
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
@@ -25,6 +26,7 @@ type Certificate struct {
 	// origin are the octets that Restrict or ParseFor made this one from; nil if it is as
 	// it was read. They live as long as what was found is looked at.
 	origin []byte
+	last   atomic.Pointer[minimal]
 }
 
 // userID is a user ID with at least one verified self-signature.

@@ -12,11 +12,36 @@ import (
 // The user ID is one for the address (a look-up key) if there is one, else the primary
 // one. A version 6 certificate keeps its direct-key signature. The error is that of
 // UsableFor.
+//
+// It is asked for with each message that a person sends, so that the last one is kept.
 func (c *Certificate) Minimal(address string, now time.Time) ([]byte, error) {
 	to, err := c.chooseFor(Communication, now)
 	if err != nil {
 		return nil, err
 	}
+	if m := c.last.Load(); m != nil && m.address == address && m.key == to.key && m.made.Sub(now).Abs() < minimalFor {
+		return m.data, nil
+	}
+	m := &minimal{address: address, key: to.key, made: now}
+	if m.data, err = c.makeMinimal(address, to, now); err != nil {
+		return nil, err
+	}
+	c.last.Store(m)
+	return m.data, nil
+}
+
+// minimalFor is how long one is kept: a newer self-signature may begin to hold.
+const minimalFor = time.Minute
+
+// minimal is what Minimal returned for an address and a subkey.
+type minimal struct {
+	address string
+	key     *packet.PublicKey
+	made    time.Time
+	data    []byte // never changed
+}
+
+func (c *Certificate) makeMinimal(address string, to recipient, now time.Time) ([]byte, error) {
 	parts, err := c.components()
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package pgp
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -298,4 +299,32 @@ func FuzzReframe(f *testing.F) {
 			t.Errorf("%+v became %+v, %v", found, again, err)
 		}
 	})
+}
+
+// TestMinimalIsKept: that the last one is kept changes nothing: neither for another
+// address, nor at the moment in which the certificate expires.
+func TestMinimalIsKept(t *testing.T) {
+	t.Parallel()
+	e, _ := certificateWith(t, "curve25519", 100*day, plan{age: 10 * day, flags: 0x0C, life: 10*day + time.Second})
+	addUserID(t, e, "Alice", "alice@example.com", testNow.Add(-99*day))
+	c := parseOne(t, publicOctets(t, e))
+	var first []byte
+	for _, address := range []string{"alice@example.org", "alice@example.com", "alice@example.org"} {
+		data, err := c.Minimal(address, testNow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !parseOne(t, data).HasAddress(address) {
+			t.Errorf("%s: user IDs %q", address, parseOne(t, data).UserIDs())
+		}
+		if first == nil {
+			first = data
+		}
+		if bytes.Equal(first, data) != (address == "alice@example.org") {
+			t.Errorf("%s: the same octets as for another", address)
+		}
+	}
+	if _, err := c.Minimal("alice@example.org", testNow.Add(2*time.Second)); !errors.Is(err, ErrExpired) {
+		t.Errorf("expired: %v", err)
+	}
 }
