@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -25,21 +24,14 @@ func (l *logins) Credentials(ctx context.Context, login string) ([]auth.Credenti
 	if err != nil {
 		return nil, nil
 	}
-	account, err := l.store.AccountByAddress(ctx, a.Key())
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	rows, err := l.store.Credentials(ctx, account.ID)
+	rows, err := l.store.CredentialsOf(ctx, a.Key())
 	if err != nil {
 		return nil, err
 	}
 	creds := make([]auth.Credential, len(rows))
 	for i, c := range rows {
 		creds[i] = auth.Credential{
-			ID: int64(c.ID), Account: account.Address.Key(), Human: c.Human, Salt: c.Salt,
+			ID: int64(c.ID), Account: a.Key(), Human: c.Human, Salt: c.Salt,
 			Iterations: c.Iterations, StoredKey: c.StoredKey, ServerKey: c.ServerKey,
 		}
 	}

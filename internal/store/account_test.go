@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"reflect"
 	"testing"
 	"time"
 
@@ -117,6 +118,11 @@ func testCredential(t *testing.T, s *Store) {
 	}
 	if want := at.Add(time.Minute).Truncate(time.Minute); !got[0].LastUsed.Equal(want) {
 		t.Errorf("last used %v, want %v", got[0].LastUsed, want)
+	}
+	for key, want := range map[string][]Credential{a.Address.Key(): got, b.Address.Key(): nil, "nobody@example.org": nil} {
+		if of, err := s.CredentialsOf(ctx, key); err != nil || !reflect.DeepEqual(of, want) {
+			t.Errorf("credentials of %s: %+v, %v", key, of, err)
+		}
 	}
 	wantError(t, s.RemoveCredential(ctx, b.ID, c.ID), ErrNotFound)
 	noError(t, s.RemoveCredential(ctx, a.ID, c.ID))

@@ -27,8 +27,22 @@ func (s *Store) AddCredential(ctx context.Context, c Credential) (Credential, er
 	return c, nil
 }
 
+const selectCredentials = `SELECT c.id, c.account, c.label, c.human, c.salt, c.iterations, c.stored_key, c.server_key, c.created, c.last_used
+	FROM credentials c `
+
 // Credentials returns an account's credentials, the oldest first.
 func (s *Store) Credentials(ctx context.Context, account ID) ([]Credential, error) {
+	return s.credentials(ctx, selectCredentials+`WHERE c.account = $1 ORDER BY c.id`, account)
+}
+
+// CredentialsOf returns the credentials of the account whose address has this
+// mail.Address.Key, the oldest first: none if there is no account.
+func (s *Store) CredentialsOf(ctx context.Context, addressKey string) ([]Credential, error) {
+	return s.credentials(ctx, selectCredentials+`JOIN accounts a ON a.id = c.account
+		WHERE a.address_key = $1 AND a.removed = 0 ORDER BY c.id`, addressKey)
+}
+
+func (s *Store) credentials(ctx context.Context, query string, key any) ([]Credential, error) {
 	var all []Credential
 	err := s.read(ctx, func(c *session) error {
 		return c.each(func(r scanner) error {
@@ -39,8 +53,7 @@ func (s *Store) Credentials(ctx context.Context, account ID) ([]Credential, erro
 			c.Created, c.LastUsed = fromMicros(created), fromMicros(used)
 			all = append(all, c)
 			return err
-		}, `SELECT id, account, label, human, salt, iterations, stored_key, server_key, created, last_used
-			FROM credentials WHERE account = $1 ORDER BY id`, account)
+		}, query, key)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list credentials: %w", err)

@@ -179,14 +179,14 @@ func (t *tx) dropRcpts(ids []ID) (found int, err error) {
 	return found, nil
 }
 
+// dropOutgoing takes n recipients off a copy, and the copy away if there are no others.
 func (t *tx) dropOutgoing(id ID, n int) error {
-	var left int
 	var blob ID
-	err := t.get([]any{&left, &blob}, `UPDATE outgoing SET rcpts = rcpts - $1 WHERE id = $2 RETURNING rcpts, blob`, n, id)
-	if err != nil || left > 0 {
-		return err
+	err := t.get([]any{&blob}, `DELETE FROM outgoing WHERE id = $1 AND rcpts = $2 RETURNING blob`, id, n) // octets go with it
+	if errors.Is(err, ErrNotFound) {
+		return t.must(`UPDATE outgoing SET rcpts = rcpts - $1 WHERE id = $2`, n, id)
 	}
-	if err := t.must(`DELETE FROM outgoing WHERE id = $1`, id); err != nil { // octets go with it
+	if err != nil {
 		return err
 	}
 	return t.dropBlob(blob)
