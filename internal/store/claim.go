@@ -2,9 +2,9 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"postern/internal/mail"
@@ -171,7 +171,7 @@ func (t *tx) nextDue(full map[Lane]bool) (next time.Time, err error) {
 const (
 	rcptColumns = `outgoing_rcpts.id, copy, address, outgoing_rcpts.domain, notify, original, since, outgoing_rcpts.due,
 		delayed, outgoing_rcpts.on_hold, verdict, owner, lease, attempts, tried, reply_code, enhanced, reply, host`
-	firstDue = `SELECT copy FROM outgoing_rcpts WHERE domain = $1 AND held = $2 AND due <= $3 ORDER BY due LIMIT 1`
+	firstDue = `SELECT copy FROM outgoing_rcpts WHERE domain = $1 AND held = $2 AND due <= $3 ORDER BY due LIMIT $4`
 	// The outer conditions hold where another node has claimed the same meanwhile.
 	claimDue = `UPDATE outgoing_rcpts SET claim = $1, owner = $2, lease = $3, due = $3
 		WHERE id IN (SELECT id FROM outgoing_rcpts WHERE copy = $4 AND domain = $5 AND due <= $6 ORDER BY id LIMIT $7)
@@ -188,36 +188,48 @@ func scanRcpt(r scanner, q *QueuedRcpt, more ...any) error {
 	return err
 }
 
-// claimLane claims at most n groups of a lane; fewer, if no more is due.
+// claimLane claims at most n groups of a lane.
 func (t *tx) claimLane(c Claim, lane Group, n int, copies map[ID]*Outgoing) (groups []Group, err error) {
-	for range n {
-		g, err := t.claimGroup(c, lane, copies)
-		if err != nil {
+	for more := true; more && len(groups) < n; {
+		var ids []ID
+		if ids, more, err = t.dueCopies(c, lane.Lane, n-len(groups)); err != nil {
 			return nil, err
 		}
-		if g.Copy == nil {
-			break
+		for _, id := range ids {
+			g, err := t.claimGroup(c, lane, id, copies)
+			if err != nil {
+				return nil, err
+			}
+			groups = append(groups, g)
 		}
-		groups = append(groups, g)
 	}
 	return groups, nil
 }
 
-// claimGroup claims the recipients of the copy that is due first in a lane. A group
-// without a copy says that nothing is due.
-func (t *tx) claimGroup(c Claim, lane Group, copies map[ID]*Outgoing) (Group, error) {
-	var id ID
-	err := t.get([]any{&id}, firstDue, lane.Domain, bit(lane.Held), micros(c.Now))
-	if errors.Is(err, ErrNotFound) {
-		return lane, nil
-	}
+// dueCopies returns the copies of the n recipients that are due first in a lane, and
+// whether there may be more.
+func (t *tx) dueCopies(c Claim, l Lane, n int) (ids []ID, more bool, err error) {
+	seen := 0
+	err = t.each(func(r scanner) error {
+		var id ID
+		err := r.Scan(&id)
+		if seen++; !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+		return err
+	}, firstDue, l.Domain, bit(l.Held), micros(c.Now), n)
 	if err != nil {
-		return lane, fmt.Errorf("find due recipients: %w", err)
+		return nil, false, fmt.Errorf("find due recipients: %w", err)
 	}
+	return ids, seen == n, nil
+}
+
+// claimGroup claims the recipients of a copy that are due in a lane.
+func (t *tx) claimGroup(c Claim, lane Group, id ID, copies map[ID]*Outgoing) (Group, error) {
 	g := lane
 	g.ID = t.store.NewID()
 	t.wrote = true
-	err = t.each(func(r scanner) error {
+	err := t.each(func(r scanner) error {
 		var q QueuedRcpt
 		err := scanRcpt(r, &q)
 		g.Rcpts = append(g.Rcpts, q)
