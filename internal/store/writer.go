@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,6 +132,10 @@ func (w *writer) release() error {
 func (w *writer) loop() {
 	defer close(w.ended)
 	for {
+		// Those who were answered a moment ago have one turn to come back, which costs
+		// nothing when nobody is there: else they and those who came meanwhile would
+		// take turns, in groups of half the size.
+		runtime.Gosched()
 		group, closed := w.take()
 		switch {
 		case len(group) > 0:
