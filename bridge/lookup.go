@@ -35,6 +35,10 @@ func (b *Bridge) newLookups(ctx context.Context) *lookups {
 // start looks an address up. The answer comes once.
 func (l *lookups) start(a mail.Address) <-chan keydir.Answer {
 	answer := make(chan keydir.Answer, 1)
+	if known, ok := l.directory.Remembered(a); ok {
+		answer <- known
+		return answer
+	}
 	go func() {
 		select {
 		case l.slots <- struct{}{}:

@@ -113,6 +113,9 @@ func New(o Options) *Directory {
 // back. Otherwise the sources are asked, once for all who wait, at most until ctx ends:
 // then the answer is Unknown.
 func (d *Directory) Lookup(ctx context.Context, address mail.Address) Answer {
+	if a, ok := d.Remembered(address); ok {
+		return a
+	}
 	key := address.Key()
 	now := d.Now()
 	a, ok := d.fromMemory(key)
@@ -136,6 +139,17 @@ func (d *Directory) Lookup(ctx context.Context, address mail.Address) Answer {
 	case <-ctx.Done():
 		return Answer{Kind: mail.Unknown, Reason: "the sources did not answer in time", Checked: now}
 	}
+}
+
+// Remembered is Lookup where that need not wait for anything: what it returns is in memory
+// and fresh.
+func (d *Directory) Remembered(address mail.Address) (Answer, bool) {
+	a, ok := d.fromMemory(address.Key())
+	if !ok || !d.Now().Before(a.FreshUntil) && !d.Hosted(address.Domain) {
+		return Answer{}, false
+	}
+	d.Metrics.KeydirKnown("memory", word(a.Kind))
+	return a, true
 }
 
 // stillUsable says whether a remembered certificate may be used while it is asked for

@@ -43,7 +43,8 @@ type session struct {
 	expire *time.Timer
 }
 
-const writeBuffer = 4096
+// writeBuffer holds a small message, sealed and signed, so that it leaves by one write.
+const writeBuffer = 8 << 10
 
 var errInjected = errors.New("the server sent more in clear behind its reply to STARTTLS")
 
