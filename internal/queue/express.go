@@ -7,7 +7,8 @@ import (
 // Express has what a message puts into the queue taken in hand while it is committed, so
 // that it is carried without being claimed: commit is called once, with who takes one
 // group of each lane that there is room for, and returns what was taken. Everything else
-// waits for a claim, and so does all of it while the queue does not run.
+// waits for a claim, and so does all of it while the queue does not run, and behind what
+// waits for room already.
 func (q *Queue) Express(lanes []store.Lane, commit func(store.Express) ([]store.Group, error)) error {
 	x, end := q.reserve(lanes)
 	defer end()
@@ -27,7 +28,13 @@ func (q *Queue) reserve(lanes []store.Lane) (x store.Express, end func()) {
 	}
 	x.Owner, x.Until = q.Owner, q.Now().Add(leaseTime)
 	for _, l := range lanes {
-		if q.total < q.Workers && q.busy[l] < q.PerDomain {
+		switch {
+		case q.crowded || q.behind[l]:
+		case q.total >= q.Workers:
+			q.short, q.crowded = true, true
+		case q.busy[l] >= q.PerDomain:
+			q.short, q.behind[l] = true, true
+		default:
 			q.hold(l, 1)
 			x.Lanes = append(x.Lanes, l)
 		}

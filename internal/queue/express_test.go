@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -153,5 +154,49 @@ func TestExpressStop(t *testing.T) {
 	stop()
 	if rows := b.rows(); len(rows) != 1 || rows[0].Owner != "" || rows[0].Due.After(b.clock.Now()) || rows[0].Attempts != 0 {
 		t.Errorf("rows %+v", rows)
+	}
+}
+
+// TestExpressTurn: nothing gets ahead of what waits for room.
+func TestExpressTurn(t *testing.T) {
+	t.Parallel()
+	x, y := store.Lane{Domain: "x.test"}, store.Lane{Domain: "y.test"}
+	one := []store.Group{{Lane: x}}
+	for name, test := range map[string]struct {
+		got  []store.Group
+		room int
+		busy map[store.Lane]int
+		want []store.Lane
+	}{
+		"nothing waits":                     {nil, 9, map[store.Lane]int{}, []store.Lane{x, y}},
+		"all that was due was claimed":      {one, 9, map[store.Lane]int{}, []store.Lane{x, y}},
+		"more may be due":                   {one, 1, map[store.Lane]int{}, nil},
+		"more may be due for one":           {one, 9, map[store.Lane]int{x: 1}, []store.Lane{y}},
+		"one was not reached the last time": {[]store.Group{{Lane: x, Failures: 1}}, 9, map[store.Lane]int{}, []store.Lane{y}},
+	} {
+		o := newBed(t).options(nil)
+		o.PerDomain = 2
+		q := New(o)
+		q.setOpen(true, t.Context())
+		q.full(test.got, test.room, test.busy)
+		granted, end := q.reserve([]store.Lane{x, y})
+		if !slices.Equal(granted.Lanes, test.want) || q.short != (len(test.want) < 2) {
+			t.Errorf("%s: granted %v", name, granted.Lanes)
+		}
+		end()
+	}
+	// Who is refused for want of room is waited for, too.
+	o := newBed(t).options(nil)
+	o.PerDomain = 1
+	q := New(o)
+	q.setOpen(true, t.Context())
+	_, first := q.reserve([]store.Lane{x})
+	second, end := q.reserve([]store.Lane{x, y})
+	end()
+	first()
+	third, end := q.reserve([]store.Lane{x})
+	end()
+	if !slices.Equal(second.Lanes, []store.Lane{y}) || len(third.Lanes) != 0 || !q.short {
+		t.Errorf("granted %v, then %v", second.Lanes, third.Lanes)
 	}
 }

@@ -100,8 +100,11 @@ type Queue struct {
 	failed  error     // why the last claim failed; nil: it did not
 	renewed time.Time // when the leases of what is in hand were last known to last
 	// short says that something may be due for which there was no room: whoever makes
-	// room has to see that it is claimed.
-	short bool
+	// room has to see that it is claimed. behind are the lanes in which it is, and crowded
+	// says that it may be in any: nothing that comes later gets ahead of it.
+	short   bool
+	behind  map[store.Lane]bool
+	crowded bool
 	// open says that Express may take something in hand, and work is what for.
 	open bool
 	work context.Context
@@ -127,7 +130,7 @@ func New(o Options) *Queue {
 		o.Log = telemetry.Discard()
 	}
 	o.Schedule = o.Schedule.withDefaults()
-	return &Queue{Options: o, freed: make(chan struct{}, 1), hand: map[store.ID]store.Group{}, busy: map[store.Lane]int{}}
+	return &Queue{Options: o, freed: make(chan struct{}, 1), hand: map[store.ID]store.Group{}, busy: map[store.Lane]int{}, behind: map[store.Lane]bool{}}
 }
 
 // Ready returns why the queue cannot work now, or nil.
@@ -260,20 +263,25 @@ func (q *Queue) take(ctx, work context.Context) time.Duration {
 }
 
 // full notes, after a claim, whether something may be due that it did not give out, for
-// want of room; it returns whether that may be in any lane.
+// want of room, and in which lanes; it returns whether that may be in any.
 func (q *Queue) full(got []store.Group, room int, busy map[store.Lane]int) bool {
-	short := len(got) == room
+	behind := map[store.Lane]bool{}
 	for _, g := range got {
 		busy[g.Lane]++
-		short = short || g.Failures > 0 // one to try
+		if g.Failures > 0 { // it is one to try
+			behind[g.Lane] = true
+		}
 	}
-	for _, n := range busy {
-		short = short || n >= q.PerDomain
+	for l, n := range busy {
+		if n >= q.PerDomain {
+			behind[l] = true
+		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.short = short
-	return len(got) == room
+	q.behind, q.crowded = behind, len(got) == room
+	q.short = q.crowded || len(behind) > 0
+	return q.crowded
 }
 
 // takeLate claims some of them and starts a worker for each copy. It returns whether
