@@ -76,6 +76,7 @@ type outside struct {
 	web  *httptest.Server
 	port int
 	hops []*hop
+	keys map[string]*pgp.SecretKey // of all sealed@
 }
 
 // hop is another organisation's mail server, which goes wrong until it is healed.
@@ -238,7 +239,7 @@ func (o *outside) gateway(opts options) *gateway {
 	for _, h := range o.hops {
 		sealed = append(sealed, "sealed@"+h.domain)
 	}
-	g.pin(o.t, sealed...)
+	o.keys = g.pin(o.t, sealed...)
 	g.start()
 	return g
 }
