@@ -367,8 +367,11 @@ func opened(t testing.TB, key *pgp.SecretKey, content string) string {
 	return string(payload)
 }
 
-// submitter is a mail program that is logged in as the owner.
-type submitter struct{ *smtp.Client }
+// submitter is a mail program that is logged in.
+type submitter struct {
+	*smtp.Client
+	from string
+}
 
 func (g *gateway) submitter(t testing.TB) *submitter {
 	t.Helper()
@@ -381,16 +384,20 @@ func (g *gateway) submitter(t testing.TB) *submitter {
 }
 
 func (g *gateway) trySubmitter() (*submitter, error) {
-	c, err := smtp.DialTLS(g.at(465), g.tlsConfig())
+	return dialSubmission(g.at(465), g.tlsConfig(), owner, g.password)
+}
+
+func dialSubmission(addr string, trust *tls.Config, from, password string) (*submitter, error) {
+	c, err := smtp.DialTLS(addr, trust)
 	if err != nil {
 		return nil, err
 	}
 	c.CommandTimeout, c.SubmissionTimeout = patience, patience
-	if err := c.Auth(sasl.NewPlainClient("", owner, g.password)); err != nil {
+	if err := c.Auth(sasl.NewPlainClient("", from, password)); err != nil {
 		c.Close()
 		return nil, err
 	}
-	return &submitter{c}, nil
+	return &submitter{c, from}, nil
 }
 
 // submit sends a message and returns the text of the last reply. After an error that is a
@@ -399,7 +406,7 @@ func (s *submitter) submit(text string, to ...string) (string, error) {
 	if err := s.Reset(); err != nil {
 		return "", err
 	}
-	if err := s.Mail(owner, nil); err != nil {
+	if err := s.Mail(s.from, nil); err != nil {
 		return "", err
 	}
 	for _, r := range to {
