@@ -41,6 +41,10 @@ func TestP4_OutboundKillNine(t *testing.T) {
 	for range 6 {
 		running.Go(func() { l.send(stop) })
 	}
+	// Fifty searches: for the forms in which it would lie there, and not for all there are.
+	needles := slices.DeleteFunc(canaryNeedles(faultCanary), func(n needle) bool {
+		return n.what != "as it is" && !strings.HasPrefix(n.what, "in base64")
+	})
 	early, searched := 0, int64(0)
 	for i := range kills {
 		if i%7 == 3 { // before it is ready, maybe
@@ -55,7 +59,7 @@ func TestP4_OutboundKillNine(t *testing.T) {
 			time.Sleep(time.Duration(rand.IntN(50)) * time.Millisecond)
 		}
 		g.kill()
-		f := searchTree(t, canaryNeedles(faultCanary), g.dir, g.tmp)
+		f := searchTree(t, needles, g.dir, g.tmp)
 		f.none(t, fmt.Sprint("after kill ", i))
 		searched += f.octets
 		g.launch()

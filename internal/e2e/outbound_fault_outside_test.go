@@ -102,7 +102,6 @@ func newOutside(t *testing.T) *outside {
 	o.port = port.Number
 	o.dns = dnstest.Start(t)
 	o.dns.Secure(true)
-	o.dns.Set(o.answer)
 	return o
 }
 
@@ -224,6 +223,7 @@ func (o *outside) policies() {
 // gateway starts a gateway in this world, which knows the certificates of all sealed@.
 func (o *outside) gateway(opts options) *gateway {
 	o.t.Helper()
+	o.dns.Set(o.answer) // all have joined
 	o.policies()
 	opts.dns = []string{o.dns.Addr}
 	set := map[string]string{
