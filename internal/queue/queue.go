@@ -71,8 +71,8 @@ type Options struct {
 	// Owner is this node's name, the same after a restart; what it had in hand before is
 	// due at once.
 	Owner string
-	// Workers bounds the groups in hand, PerDomain those for one domain. Zero is 100 and
-	// 20.
+	// Workers bounds the groups in hand, but for slow ones, PerDomain those for one domain.
+	// Zero is 100 and 20.
 	Workers, PerDomain int
 	Schedule           Schedule
 	// Grace is how long what is in hand may take at the end; zero is 7 s.
@@ -88,9 +88,12 @@ type Queue struct {
 	Options
 	freed chan struct{} // capacity 1: a worker has room again
 
+	slowAfter time.Duration // the constant, but in tests
+
 	mu      sync.Mutex
 	hand    map[store.ID]store.Group // by claim
 	busy    map[store.Lane]int
+	slow    int       // of busy: those without a place among the Workers
 	failed  error     // why the last claim failed; nil: it did not
 	renewed time.Time // when the leases of what is in hand were last known to last
 
@@ -115,7 +118,7 @@ func New(o Options) *Queue {
 		o.Log = telemetry.Discard()
 	}
 	o.Schedule = o.Schedule.withDefaults()
-	return &Queue{Options: o, freed: make(chan struct{}, 1), hand: map[store.ID]store.Group{}, busy: map[store.Lane]int{}}
+	return &Queue{Options: o, freed: make(chan struct{}, 1), slowAfter: slowAfter, hand: map[store.ID]store.Group{}, busy: map[store.Lane]int{}}
 }
 
 // Ready returns why the queue cannot work now, or nil.
@@ -289,7 +292,7 @@ func (q *Queue) room() (int, map[store.Lane]int) {
 		busy[lane] = groups
 		n += groups
 	}
-	return max(q.Workers-n, 0), busy
+	return max(min(q.Workers-n+q.slow, mostInHand*q.Workers-n), 0), busy
 }
 
 // start has a worker do what is to be done with a group, and record it.
@@ -303,20 +306,30 @@ func (q *Queue) start(ctx context.Context, g store.Group, do func(context.Contex
 	}
 	q.mu.Unlock()
 	q.workers.Go(func() {
+		end := func() {}
+		if counted {
+			end = q.giveWay()
+		}
 		q.perform(ctx, g, do)
 		q.mu.Lock()
 		delete(q.hand, g.ID)
+		end()
 		if counted {
 			if q.busy[lane]--; q.busy[lane] == 0 {
 				delete(q.busy, lane)
 			}
 		}
 		q.mu.Unlock()
-		select {
-		case q.freed <- struct{}{}:
-		default:
-		}
+		q.free()
 	})
+}
+
+// free has it looked for more work.
+func (q *Queue) free() {
+	select {
+	case q.freed <- struct{}{}:
+	default:
+	}
 }
 
 // finish records what became of a group. The store may be in trouble for a while: then
