@@ -288,7 +288,7 @@ func TestP3_StoreErrorsOutbound(t *testing.T) {
 			for n := 1 + i; n <= calls; n += ways {
 				w.round(t, fmt.Sprint("one", n), &trouble{first: n, last: n})
 			}
-			for n := 1 + 5*i; n <= calls; n += 5 * ways {
+			for n := 1 + 10*i; n <= calls; n += 10 * ways {
 				w.round(t, fmt.Sprint("many", n), &trouble{first: n, last: n + 30})
 			}
 			w.noCanary()
