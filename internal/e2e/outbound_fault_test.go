@@ -67,6 +67,12 @@ func TestP3_OutboundFaults(t *testing.T) {
 	}
 	commandsMeanwhile(t, g, list, o.hop("defer.test"), o.hop("closes-mail.test"), o.hop("rubbish-mail.test"))
 	o.keepsItsFloors(t)
+	g.restart() // ends in time, whoever hangs, and goes on where it was
+	hung := o.hop("hangs-end.test")
+	eventually(t, "it is tried again after the restart", func() bool {
+		list = g.queueList(t)
+		return hung.explained(list, sent[hung.domain])
+	})
 
 	// They get well, the look-ups with a restart: a failure is remembered for a while.
 	for _, h := range row {
