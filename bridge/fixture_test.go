@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,6 +48,8 @@ type fixture struct {
 	keys map[string]*pgp.SecretKey // by address
 	mu   sync.Mutex
 	woke []string
+	// fault is asked before every statement of the store, if it is set.
+	fault atomic.Pointer[func() error]
 }
 
 func newFixture(t testing.TB, change ...func(*Options)) *fixture {
@@ -60,7 +63,7 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(t.Context(), store.Options{Path: filepath.Join(f.dir, "postern.db")})
+	s, err := store.Open(t.Context(), store.Options{Path: filepath.Join(f.dir, "postern.db"), Fault: f.fail})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +90,13 @@ func newFixture(t testing.TB, change ...func(*Options)) *fixture {
 	}
 	f.Bridge = New(o)
 	return f
+}
+
+func (f *fixture) fail() error {
+	if fault := f.fault.Load(); fault != nil {
+		return (*fault)()
+	}
+	return nil
 }
 
 // account makes an account; with a key if its owner has one.

@@ -197,7 +197,7 @@ func (o *outbound) copyFor(address string) waiting {
 }
 
 // decrypt opens a sealed copy with a correspondent's key, and returns the payload.
-func (o *outbound) decrypt(address string, raw []byte) string {
+func (o *fixture) decrypt(address string, raw []byte) string {
 	o.t.Helper()
 	at := bytes.NewReader(raw)
 	c, ok, err := message.FindEncrypted(message.ScanBytes(raw, message.Limits{}), at)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"postern/internal/mail"
 )
@@ -132,7 +133,7 @@ func (sp *spool) spill() error {
 	}
 	f, err := os.CreateTemp(sp.owner.dir, "spool-*")
 	if err != nil {
-		return fmt.Errorf("create spool file: %w", err)
+		return spoolError("create spool file", err)
 	}
 	if err := os.Remove(f.Name()); err != nil {
 		f.Close()
@@ -150,11 +151,20 @@ func (sp *spool) keep(b []byte) error {
 		off := sp.size - sp.inMemory()
 		sp.xor(b, off)
 		if _, err := sp.file.WriteAt(b, off); err != nil {
-			return fmt.Errorf("write spool file: %w", err)
+			return spoolError("write spool file", err)
 		}
 	}
 	sp.size += int64(len(b))
 	return nil
+}
+
+// spoolError tells a full disk, which the peer may know of, from other errors.
+func spoolError(doing string, err error) error {
+	wrapped := fmt.Errorf("%s: %w", doing, err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return mail.ErrStorageFull.Because(wrapped)
+	}
+	return wrapped
 }
 
 func (sp *spool) inMemory() int64 { return int64(len(sp.chunks)) * chunkSize }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -108,5 +109,19 @@ func TestSpoolRefuses(t *testing.T) {
 	}
 	if left := s.budget.Load(); left != 1<<20 {
 		t.Errorf("budget %d after failures", left)
+	}
+}
+
+// TestSpoolError: a full disk is not the sender's fault, and its reply says so.
+func TestSpoolError(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err  error
+		code int
+	}{{syscall.ENOSPC, 452}, {syscall.EDQUOT, 452}, {syscall.EIO, 451}} {
+		err := spoolError("write spool file", &os.PathError{Op: "write", Path: "x", Err: c.err})
+		if got := mail.AsError(err); got.Code != c.code || !errors.Is(err, c.err) {
+			t.Errorf("%v: %v", c.err, got)
+		}
 	}
 }

@@ -59,7 +59,9 @@ func (d *Directory) ask(ctx context.Context, address mail.Address, key string) A
 		}
 	}
 	if err != nil {
-		d.Log.Error("remember certificate", telemetry.KeyError, err)
+		if d.ctx.Err() == nil {
+			d.Log.Error("remember certificate", telemetry.KeyError, err)
+		}
 		return Answer{Kind: mail.Unknown, Reason: "what was found could not be remembered", Checked: d.Now()}
 	}
 	return a

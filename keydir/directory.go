@@ -84,6 +84,10 @@ type Directory struct {
 	known   map[string]Answer  // by mail.Address.Key
 	flights map[string]*flight // look-ups on their way
 	epoch   uint64             // counts Forget calls, so that a stale read is not remembered
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	flying sync.WaitGroup
 }
 
 // flight is one look-up that several callers wait for.
@@ -104,7 +108,18 @@ func New(o Options) *Directory {
 		o.Hosted = func(string) bool { return false }
 	}
 	o.Store = &lanedStore{Store: o.Store}
-	return &Directory{Options: o, known: make(map[string]Answer), flights: make(map[string]*flight)}
+	d := &Directory{Options: o, known: make(map[string]Answer), flights: make(map[string]*flight)}
+	d.ctx, d.cancel = context.WithCancel(context.Background())
+	return d
+}
+
+// Close ends the look-ups that are on their way and waits for them, so that the store can
+// be closed. What is not remembered by then is Unknown.
+func (d *Directory) Close() {
+	d.mu.Lock()
+	d.cancel()
+	d.mu.Unlock()
+	d.flying.Wait()
 }
 
 // Lookup says whether mail to an address can be encrypted, and with which certificate.
@@ -236,16 +251,21 @@ func (d *Directory) join(address mail.Address, key string, find func(context.Con
 		return f
 	}
 	f := &flight{done: make(chan struct{})}
+	if d.ctx.Err() != nil {
+		f.answer = Answer{Kind: mail.Unknown, Reason: "the server is stopping", Checked: d.Now()}
+		close(f.done)
+		return f
+	}
 	d.flights[key] = f
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), lookupDeadline)
+	d.flying.Go(func() {
+		ctx, cancel := context.WithTimeout(d.ctx, lookupDeadline)
 		defer cancel()
 		f.answer = find(ctx, address, key)
 		d.mu.Lock()
 		delete(d.flights, key)
 		d.mu.Unlock()
 		close(f.done)
-	}()
+	})
 	return f
 }
 

@@ -43,8 +43,8 @@ const (
 type EnrolStore interface {
 	AccountByAddress(ctx context.Context, key string) (store.Account, error)
 	Certificates(ctx context.Context, addressKey string) ([]store.Certificate, error)
-	AddCertificate(ctx context.Context, c store.Certificate) (store.Certificate, error)
-	ReplaceCertificate(ctx context.Context, c store.Certificate) (store.Certificate, error)
+	AddCertificate(ctx context.Context, c store.Certificate, history ...store.Audit) (store.Certificate, error)
+	ReplaceCertificate(ctx context.Context, c store.Certificate, history ...store.Audit) (store.Certificate, error)
 	AuditRows(ctx context.Context, subject string, limit int) ([]store.Audit, error)
 	Commit(ctx context.Context, b store.Batch) ([]store.Placed, error)
 }
@@ -88,6 +88,9 @@ type Enrolment struct {
 
 	mu   sync.Mutex
 	seen map[string]string // keydata by account
+	// untold is what owners could not be told of, by account. It is tried again when the
+	// account hands in a certificate the next time, which most of its mail does.
+	untold map[string]Enrolled
 }
 
 type handedIn struct {
@@ -103,7 +106,7 @@ func NewEnrolment(o EnrolOptions) *Enrolment {
 	if o.Log == nil {
 		o.Log = telemetry.Discard()
 	}
-	return &Enrolment{EnrolOptions: o, waiting: make(chan handedIn, maxHandedIn), seen: make(map[string]string)}
+	return &Enrolment{EnrolOptions: o, waiting: make(chan handedIn, maxHandedIn), seen: make(map[string]string), untold: make(map[string]Enrolled)}
 }
 
 // Learn takes note of the keydata of the only Autocrypt field for the account's own
@@ -150,6 +153,9 @@ func (e *Enrolment) learn(ctx context.Context, h handedIn) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if _, waits := e.untold[h.account.Key()]; waits {
+		return
+	}
 	if len(e.seen) >= maxSeen {
 		clear(e.seen)
 	}
@@ -175,13 +181,34 @@ func (e *Enrolment) Take(ctx context.Context, address mail.Address, c *pgp.Certi
 	if err := e.decide(ctx, rows, &result); err != nil {
 		return result, fmt.Errorf("take certificate: %w", err)
 	}
-	if result.News && e.Tell != nil {
-		// It is done by now: that nobody could be told does not undo it.
-		if err := e.Tell(ctx, result); err != nil {
+	e.tell(ctx, result)
+	return result, nil
+}
+
+// tell tells an owner what is new, and what could not be told before. The certificate is
+// taken by now, and that nobody could be told does not undo it.
+func (e *Enrolment) tell(ctx context.Context, news Enrolled) {
+	key := news.Account.Key()
+	e.mu.Lock()
+	before, waits := e.untold[key]
+	delete(e.untold, key)
+	e.mu.Unlock()
+	for _, told := range []struct {
+		Enrolled
+		wanted bool
+	}{{before, waits}, {news, news.News}} {
+		if !told.wanted || e.Tell == nil {
+			continue
+		}
+		if err := e.Tell(ctx, told.Enrolled); err != nil {
 			e.Log.Error("tell of a certificate", telemetry.KeyError, err)
+			e.mu.Lock()
+			if len(e.untold) < maxSeen {
+				e.untold[key] = told.Enrolled
+			}
+			e.mu.Unlock()
 		}
 	}
-	return result, nil
 }
 
 // decide takes the certificate, or has it wait.
@@ -217,15 +244,20 @@ func (e *Enrolment) decide(ctx context.Context, rows []store.Certificate, r *Enr
 		return e.wait(ctx, history, "", r)
 	}
 	row := store.Certificate{Address: r.Account.Key(), Fingerprint: c.Fingerprint(), Data: c.Data(), Source: r.Source}
-	if _, err := e.Store.AddCertificate(ctx, row); err != nil {
-		return err
-	}
-	r.News = true
 	change := Change{Rule: RuleEnrolled, New: c.Fingerprint()}
 	if succeeds {
 		change.Rule = RuleSucceeds
 	}
-	return e.changed(ctx, change, r)
+	entry, err := e.entry(change, r)
+	if err != nil {
+		return err
+	}
+	if _, err := e.Store.AddCertificate(ctx, row, entry); err != nil {
+		return err
+	}
+	r.News = true
+	e.changed(ctx, r)
+	return nil
 }
 
 // merge takes what is new in another form of a certificate that the account has.
@@ -239,10 +271,15 @@ func (e *Enrolment) merge(ctx context.Context, row store.Certificate, known *pgp
 		return nil
 	}
 	row.Data = merged.Data()
-	if _, err := e.Store.ReplaceCertificate(ctx, row); err != nil {
+	entry, err := e.entry(Change{Rule: RuleSamePrimary, Old: row.Fingerprint, New: row.Fingerprint}, r)
+	if err != nil {
 		return err
 	}
-	return e.changed(ctx, Change{Rule: RuleSamePrimary, Old: row.Fingerprint, New: row.Fingerprint}, r)
+	if _, err := e.Store.ReplaceCertificate(ctx, row, entry); err != nil {
+		return err
+	}
+	e.changed(ctx, r)
+	return nil
 }
 
 // wait writes down once that the certificate waits.
@@ -271,27 +308,34 @@ func (e *Enrolment) history(ctx context.Context, account mail.Address) (all []Ch
 	return all, nil
 }
 
-// changed writes into the history what was done, and puts it to use.
-func (e *Enrolment) changed(ctx context.Context, c Change, r *Enrolled) error {
-	err := e.record(ctx, c, r)
-	if e.Changed != nil {
-		// What is held stays held if this fails, and is tried again by itself.
-		if failed := e.Changed(ctx, r.Account); failed != nil {
-			e.Log.Error("use a new certificate", telemetry.KeyError, failed)
-		}
+// changed puts what is in the store by now to use.
+func (e *Enrolment) changed(ctx context.Context, r *Enrolled) {
+	if e.Changed == nil {
+		return
 	}
-	return err
+	// What is held stays held if this fails, and is tried again by itself.
+	if err := e.Changed(ctx, r.Account); err != nil {
+		e.Log.Error("use a new certificate", telemetry.KeyError, err)
+	}
 }
 
 func (e *Enrolment) record(ctx context.Context, c Change, r *Enrolled) error {
-	c.Address, c.Time, c.Source = r.Account.Key(), e.Now(), r.Source
-	detail, err := json.Marshal(c)
+	entry, err := e.entry(c, r)
 	if err != nil {
-		return fmt.Errorf("write history: %w", err)
+		return err
 	}
-	row := store.Audit{Time: c.Time, Kind: "certificate", Subject: c.Address, Detail: string(detail)}
-	if _, err := e.Store.Commit(ctx, store.Batch{Audit: []store.Audit{row}}); err != nil {
+	if _, err := e.Store.Commit(ctx, store.Batch{Audit: []store.Audit{entry}}); err != nil {
 		return fmt.Errorf("write history: %w", err)
 	}
 	return nil
+}
+
+// entry is what the history says of a change.
+func (e *Enrolment) entry(c Change, r *Enrolled) (store.Audit, error) {
+	c.Address, c.Time, c.Source = r.Account.Key(), e.Now(), r.Source
+	detail, err := json.Marshal(c)
+	if err != nil {
+		return store.Audit{}, fmt.Errorf("write history: %w", err)
+	}
+	return store.Audit{Time: c.Time, Kind: "certificate", Subject: c.Address, Detail: string(detail)}, nil
 }

@@ -124,6 +124,33 @@ func TestEnrolRemovedWaits(t *testing.T) {
 	}
 }
 
+// TestEnrolTellsLater: an owner who cannot be told of a certificate is told when it is
+// handed in the next time, once.
+func TestEnrolTellsLater(t *testing.T) {
+	t.Parallel()
+	e := newEnrolment(t)
+	tell, broken := e.Tell, errors.New("the disk has failed")
+	e.Tell = func(ctx context.Context, r Enrolled) error {
+		if broken != nil {
+			return broken
+		}
+		return tell(ctx, r)
+	}
+	c := newCertificate(t, "alice@here.test")
+	learn := func() { e.learn(t.Context(), handedIn{ownAccount, c.Data()}) }
+	learn()
+	learn()
+	if got := e.stored(t); len(got) != 1 || len(e.told) != 0 || len(e.seen) != 0 {
+		t.Errorf("stored %v, told %d, remembered %d", got, len(e.told), len(e.seen))
+	}
+	broken = nil
+	learn()
+	learn()
+	if len(e.told) != 1 || !e.told[0].News || e.told[0].Certificate.Fingerprint() != c.Fingerprint() || len(e.seen) != 1 {
+		t.Errorf("told %+v, remembered %d", e.told, len(e.seen))
+	}
+}
+
 // Another certificate than the one in use waits, whoever gave that one, and is told of
 // once.
 func TestEnrolAnotherWaits(t *testing.T) {

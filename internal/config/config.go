@@ -124,9 +124,9 @@ type Seal struct {
 
 // Queue is what waits to be carried to other servers.
 type Queue struct {
-	Workers     int      `toml:"workers" doc:"The most deliveries at once."`
+	Workers     int      `toml:"workers" doc:"The most deliveries at once. One that takes more than 10 seconds is not counted any more; there may be four times as many of those."`
 	PerDomain   int      `toml:"per_domain" doc:"The most of them to one domain."`
-	RetryFirst  Duration `toml:"retry_first" doc:"How long after the first attempt the next one is made; then twice as long each time. At least \"1s\"."`
+	RetryFirst  Duration `toml:"retry_first" doc:"How long after the first attempt the next one is made; then twice as long each time. Mail that waits for a certificate is looked at again as soon, and every 5 minutes at least. At least \"1s\"."`
 	RetryLast   Duration `toml:"retry_last" doc:"The longest time between two attempts."`
 	WarnAfter   Duration `toml:"warn_after" doc:"The age at which the sender is told that a message is late, once. \"0s\": never."`
 	GiveUpAfter Duration `toml:"give_up_after" doc:"The age at which a message goes back to its sender. RFC 5321 asks for four to five days."`

@@ -12,9 +12,10 @@
 //	federation*_test.go outbound_test.go  several of them, and mail servers of others
 //	openpgp_test.go restore_test.go  GnuPG, and taking a payload apart
 //	outpost_test.go tap_test.go    what leaves, and what a client has said and heard
+//	outbound_fault*_test.go        the rest of the world goes wrong, the disk is full, kill -9
 //	node_test.go testdata/node     programs of the Node.js world
 //	scan_test.go memory_test.go    searching disk, open files, log and memory
 //
-// The promises of the design are TestP1, TestP2, TestP4 and TestP6; the others are
+// The promises of the design are TestP1, TestP2, TestP3, TestP4 and TestP6; the others are
 // named after who or what they are about.
 package e2e

@@ -30,7 +30,7 @@ func (q *Queue) reserve(lanes []store.Lane) (x store.Express, end func()) {
 	for _, l := range lanes {
 		switch {
 		case q.crowded || q.behind[l]:
-		case q.total >= q.Workers:
+		case q.places() == 0:
 			q.short, q.crowded = true, true
 		case q.busy[l] >= q.PerDomain:
 			q.short, q.behind[l] = true, true

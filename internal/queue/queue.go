@@ -76,8 +76,8 @@ type Options struct {
 	// Owner is this node's name, the same after a restart; what it had in hand before is
 	// due at once.
 	Owner string
-	// Workers bounds the groups in hand, PerDomain those for one domain. Zero is 100 and
-	// 20.
+	// Workers bounds the groups in hand, but for slow ones, PerDomain those for one domain.
+	// Zero is 100 and 20.
 	Workers, PerDomain int
 	Schedule           Schedule
 	// Grace is how long what is in hand may take at the end; zero is 7 s.
@@ -93,10 +93,13 @@ type Queue struct {
 	Options
 	freed chan struct{} // capacity 1: a worker has room again
 
+	slowAfter time.Duration // the constant, but in tests
+
 	mu      sync.Mutex
 	hand    map[store.ID]store.Group // by claim
 	busy    map[store.Lane]int
 	total   int       // of busy
+	slow    int       // of busy: those without a place among the Workers
 	failed  error     // why the last claim failed; nil: it did not
 	renewed time.Time // when the leases of what is in hand were last known to last
 	// short says that something may be due for which there was no room: whoever makes
@@ -130,7 +133,7 @@ func New(o Options) *Queue {
 		o.Log = telemetry.Discard()
 	}
 	o.Schedule = o.Schedule.withDefaults()
-	return &Queue{Options: o, freed: make(chan struct{}, 1), hand: map[store.ID]store.Group{}, busy: map[store.Lane]int{}, behind: map[store.Lane]bool{}}
+	return &Queue{Options: o, freed: make(chan struct{}, 1), slowAfter: slowAfter, hand: map[store.ID]store.Group{}, busy: map[store.Lane]int{}, behind: map[store.Lane]bool{}}
 }
 
 // Ready returns why the queue cannot work now, or nil.
@@ -337,7 +340,7 @@ func (q *Queue) room() (int, map[store.Lane]int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.short = true
-	return max(q.Workers-q.total, 0), maps.Clone(q.busy)
+	return q.places(), maps.Clone(q.busy)
 }
 
 // hold counts groups of a lane that are in hand. It is called with the lock held.
@@ -358,10 +361,12 @@ func (q *Queue) start(ctx context.Context, g store.Group, do func(context.Contex
 	q.hold(g.Lane, 1)
 	q.mu.Unlock()
 	q.workers.Go(func() {
+		end := q.giveWay(g.Lane)
 		f := q.perform(ctx, g, do)
 		q.mu.Lock()
 		delete(q.hand, g.ID)
 		q.hold(g.Lane, -1)
+		end()
 		wanted := q.short || later(f)
 		q.mu.Unlock()
 		if wanted {

@@ -242,6 +242,9 @@ func (g *Gateway) Close() error {
 	if g.Carrier != nil {
 		g.Carrier.Close()
 	}
+	if g.Directory != nil {
+		g.Directory.Close() // its look-ups need what follows
+	}
 	if g.Resolver != nil {
 		g.Resolver.Close()
 	}

@@ -15,6 +15,10 @@ import (
 	"postern/internal/vault"
 )
 
+// maxHeld is how long a copy that waits for a certificate is left alone at most, before it
+// is decided anew.
+const maxHeld = 5 * time.Minute
+
 // opener is what the queue needs of the bridge besides its door.
 type opener interface {
 	OpenOutgoing(context.Context, *store.Outgoing) (io.ReadCloser, error)
@@ -41,6 +45,7 @@ func (g *Gateway) openQueue(b opener) error {
 		Hostname: g.Config.Hostname, Owner: g.node(), Workers: q.Workers, PerDomain: q.PerDomain,
 		Schedule: queue.Schedule{
 			First: time.Duration(q.RetryFirst), Last: time.Duration(q.RetryLast), GiveUp: time.Duration(q.GiveUpAfter), Warn: warn,
+			Held: min(time.Duration(q.RetryFirst), maxHeld),
 		},
 		Grace: grace - time.Second, Now: g.now, Log: g.Log, Metrics: g.Metrics, NewID: g.NewID,
 	})

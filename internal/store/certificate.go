@@ -6,10 +6,10 @@ import (
 	"fmt"
 )
 
-// AddCertificate stores a certificate and returns it with its id and time.
-// ErrExists: the address has one with this fingerprint; ReplaceCertificate takes
-// newer octets of it.
-func (s *Store) AddCertificate(ctx context.Context, c Certificate) (Certificate, error) {
+// AddCertificate stores a certificate, with what the history says of it, and returns it
+// with its id and time. ErrExists: the address has one with this fingerprint;
+// ReplaceCertificate takes newer octets of it.
+func (s *Store) AddCertificate(ctx context.Context, c Certificate, history ...Audit) (Certificate, error) {
 	if c.Address == "" || c.Fingerprint == "" || len(c.Data) == 0 {
 		return Certificate{}, fmt.Errorf("add certificate: %w: incomplete", ErrInvalid)
 	}
@@ -19,10 +19,13 @@ func (s *Store) AddCertificate(ctx context.Context, c Certificate) (Certificate,
 		n, err := t.exec(`INSERT INTO certificates (id, address, fingerprint, data, source, added)
 			VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (address, fingerprint) DO NOTHING`,
 			c.ID, c.Address, c.Fingerprint, c.Data, c.Source, micros(c.Added))
-		if err == nil && n == 0 {
+		if err != nil {
+			return err
+		}
+		if n == 0 {
 			return ErrExists
 		}
-		return err
+		return t.insertAudit(history)
 	})
 	if err != nil {
 		return Certificate{}, fmt.Errorf("add certificate: %w", err)
@@ -31,8 +34,9 @@ func (s *Store) AddCertificate(ctx context.Context, c Certificate) (Certificate,
 }
 
 // ReplaceCertificate replaces the octets and the source of the certificate with
-// this address and fingerprint, and returns it. ErrNotFound: there is none.
-func (s *Store) ReplaceCertificate(ctx context.Context, c Certificate) (Certificate, error) {
+// this address and fingerprint, with what the history says of that, and returns it.
+// ErrNotFound: there is none.
+func (s *Store) ReplaceCertificate(ctx context.Context, c Certificate, history ...Audit) (Certificate, error) {
 	if len(c.Data) == 0 {
 		return Certificate{}, fmt.Errorf("replace certificate: %w: no octets", ErrInvalid)
 	}
@@ -44,7 +48,11 @@ func (s *Store) ReplaceCertificate(ctx context.Context, c Certificate) (Certific
 			return err
 		}
 		c.Added = fromMicros(added)
-		return t.must(`UPDATE certificates SET data = $1, source = $2 WHERE id = $3`, c.Data, c.Source, c.ID)
+		err = t.must(`UPDATE certificates SET data = $1, source = $2 WHERE id = $3`, c.Data, c.Source, c.ID)
+		if err != nil {
+			return err
+		}
+		return t.insertAudit(history)
 	})
 	if err != nil {
 		return Certificate{}, fmt.Errorf("replace certificate: %w", err)

@@ -19,6 +19,9 @@ type Options struct {
 	Now func() time.Time
 	// Log may be nil.
 	Log *slog.Logger
+	// Fault lets tests have the disk fail: it is asked before each statement, and its
+	// error is that statement's. It must be safe for concurrent use. Nil fails nothing.
+	Fault func() error
 }
 
 // Store is the open database. Its methods may be called by any goroutine.
@@ -72,7 +75,7 @@ func open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{dialect: sqliteDialect(), now: o.Now, log: o.Log, ids: idMaker{now: o.Now}}
 	openWriter := func(ctx context.Context) (*session, error) {
-		return openSession(ctx, s.dialect, sqliteDSN(path, false))
+		return openSession(ctx, s.dialect, sqliteDSN(path, false), o.Fault)
 	}
 	w, err := openPatiently(ctx, openWriter)
 	if err != nil {
@@ -84,7 +87,7 @@ func open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s.writer = newWriter(s, w, openWriter)
 	s.readers = newReaders(func(ctx context.Context) (*session, error) {
-		return openSession(ctx, s.dialect, sqliteDSN(path, true))
+		return openSession(ctx, s.dialect, sqliteDSN(path, true), o.Fault)
 	})
 	s.views = newViews(viewOctets)
 	bg, stop := context.WithCancel(context.Background())

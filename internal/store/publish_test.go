@@ -101,7 +101,7 @@ func TestMigratePublished(t *testing.T) {
 	ctx := context.Background()
 	path := filepath.Join(t.TempDir(), "postern.db")
 	d := sqliteDialect()
-	c, err := openSession(ctx, d, sqliteDSN(path, false))
+	c, err := openSession(ctx, d, sqliteDSN(path, false), nil)
 	noError(t, err)
 	noError(t, c.script(versionTable))
 	for v := 1; v <= 2; v++ {

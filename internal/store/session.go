@@ -20,10 +20,11 @@ type session struct {
 	db       *sql.DB
 	conn     *sql.Conn
 	classify func(error) error
+	fault    func() error // Options.Fault
 	stmts    map[string]*sql.Stmt
 }
 
-func openSession(ctx context.Context, d dialect, dsn string) (*session, error) {
+func openSession(ctx context.Context, d dialect, dsn string, fault func() error) (*session, error) {
 	connector, err := sqlite.NewConnector(dsn)
 	if err != nil {
 		return nil, err
@@ -35,7 +36,7 @@ func openSession(ctx context.Context, d dialect, dsn string) (*session, error) {
 		db.Close()
 		return nil, d.classify(err)
 	}
-	return &session{db: db, conn: conn, classify: d.classify, stmts: map[string]*sql.Stmt{}}, nil
+	return &session{db: db, conn: conn, classify: d.classify, fault: fault, stmts: map[string]*sql.Stmt{}}, nil
 }
 
 func (c *session) close() error {
@@ -46,7 +47,13 @@ func (c *session) close() error {
 	return c.db.Close()
 }
 
+// prepare is called for every statement, just before it runs.
 func (c *session) prepare(query string) (*sql.Stmt, error) {
+	if c.fault != nil {
+		if err := c.fault(); err != nil {
+			return nil, err
+		}
+	}
 	st, ok := c.stmts[query]
 	if ok {
 		return st, nil
