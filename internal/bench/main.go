@@ -1,6 +1,6 @@
 // Command bench measures Postern beside a reference on the same machine, in turn, and
-// prints the table that README shows. It needs Debian's postfix, gnupg, nginx-light
-// and redis-server, and root, because Postfix does.
+// prints the table that README shows. It needs Debian's postfix, gnupg, nginx-light,
+// opendkim and redis-server, and root, because Postfix does.
 //
 // Each figure is the median of several pairs; the reference and Postern run one after
 // the other, so that what else the machine does hits both. What is counted is what is
@@ -13,7 +13,8 @@
 // without either. Each message goes to one of a thousand correspondents at fifty domains,
 // some of which get most of it, in the same order for both. Both hand everything to one
 // smtp-sink without TLS. Postern finds a certificate of each correspondent's own in its
-// directory, and signs by DKIM with the keys that quickstart makes; Postfix does neither.
+// directory, and signs by DKIM with the keys that quickstart makes, RSA and Ed25519.
+// Postfix does neither; in a second comparison opendkim signs for it, by RSA alone.
 package main
 
 import (

@@ -32,11 +32,16 @@ initial_destination_concurrency = 100
 in_flow_delay = 0
 `
 
-// relayVia are the servers that relay to a sink: the reference first.
-func (b *bench) relayVia(k *sink) []func(context.Context) (relayer, error) {
-	return []func(context.Context) (relayer, error){
+// relayVia are the servers that relay to a sink: Postfix, the same with a milter that
+// signs, Postern, and Postern without keys to sign with.
+func (b *bench) relayVia(k *sink) [4]func(context.Context) (relayer, error) {
+	target := fmt.Sprintf(relayTarget, k.port)
+	return [...]func(context.Context) (relayer, error){
 		func(context.Context) (relayer, error) {
-			return b.newPostfix(fmt.Sprintf(relayTarget, k.port), "")
+			return b.newPostfix(target, "")
+		},
+		func(ctx context.Context) (relayer, error) {
+			return b.newSigningPostfix(ctx, target)
 		},
 		func(ctx context.Context) (relayer, error) {
 			return b.newRelay(ctx, correspondentDomains*perDomain, "*="+k.addr())
@@ -65,7 +70,7 @@ func (b *bench) relay(ctx context.Context) (err error) {
 	fmt.Println("| submit and relay | Postfix, clear | Postern, sealed | rate | CPU |")
 	fmt.Println("|---|---|---|---|---|")
 	l := load{"2 KB, 10 connections", 2000, 10, b.count(20_000)}
-	var rates, cpus [3][]float64
+	var rates, cpus [4][]float64
 	for range b.pairs {
 		for i, start := range b.relayVia(k) {
 			s, err := start(ctx)
@@ -85,12 +90,18 @@ func (b *bench) relay(ctx context.Context) (err error) {
 			rates[i], cpus[i] = append(rates[i], r.rate), append(cpus[i], r.cpu)
 		}
 	}
-	for i, name := range []string{"", l.name, l.name + ", no DKIM keys"} {
-		if i > 0 {
-			fmt.Printf("| %s | %.0f/s, %.2f ms | %.0f/s, %.2f ms | %.1f × | %.2f × |\n", name,
-				median(rates[0]), median(cpus[0]), median(rates[i]), median(cpus[i]),
-				median(rates[i])/median(rates[0]), median(cpus[i])/median(cpus[0]))
-		}
+	for _, row := range []struct {
+		name        string
+		theirs, own int
+	}{
+		{"Postern signs by DKIM, Postfix does not", 0, 2},
+		{"both sign", 1, 2},
+		{"neither signs", 0, 3},
+	} {
+		i, j := row.theirs, row.own
+		fmt.Printf("| %s, %s | %.0f/s, %.2f ms | %.0f/s, %.2f ms | %.1f × | %.2f × |\n", l.name, row.name,
+			median(rates[i]), median(cpus[i]), median(rates[j]), median(cpus[j]),
+			median(rates[j])/median(rates[i]), median(cpus[j])/median(cpus[i]))
 	}
 	fmt.Println()
 	return nil
