@@ -64,8 +64,11 @@ func (c *conn) conclude(b *body, receipt mail.Receipt, txErr error) int {
 	}
 	rest := b.drain()
 	if txErr == nil {
-		c.event(slog.LevelInfo, "message accepted",
-			telemetry.KeySize, b.n, telemetry.KeyCount, c.tx.accepted, telemetry.KeyDuration, time.Since(c.dataStart))
+		args := []any{telemetry.KeySize, b.n, telemetry.KeyCount, c.tx.accepted, telemetry.KeyDuration, time.Since(c.dataStart)}
+		if c.login != nil {
+			args = append(args, telemetry.KeyAccount, c.login.account.String())
+		}
+		c.event(slog.LevelInfo, "message accepted", args...)
 		c.faults, c.idle = 0, 0
 		c.reply(250, "2.0.0", c.accepted(receipt))
 		return 250

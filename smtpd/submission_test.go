@@ -109,6 +109,9 @@ func TestSubmissionSource(t *testing.T) {
 	c.do("DATA", "354 ")
 	c.send("x\r\n.\r\n")
 	c.want("250 2.0.0 queued as id2: 2 sealed")
+	if log := r.log.String(); !strings.Contains(log, "account=alice@example.org id=id2") {
+		t.Errorf("the log does not say whose message was accepted: %s", log)
+	}
 	m := r.all()[0]
 	got := m.source
 	want := mail.Source{

@@ -53,24 +53,24 @@ func (q *Queue) attempt(ctx context.Context, g store.Group) store.Finish {
 		result := results[i]
 		r.Tried = q.Now()
 		o := store.Outcome{Rcpt: r.ID, Claim: g.ID, Attempted: true, Reply: reply(result)}
+		became := telemetry.QueueDeferred
 		switch result.Status {
 		case deliver.Delivered:
-			o.Done = true
-			q.Metrics.QueueRecipient(telemetry.QueueDelivered)
+			o.Done, became = true, telemetry.QueueDelivered
 			if r.Notify&mail.NotifySuccess != 0 && !result.DSN {
 				relayed = append(relayed, reported{len(f.Outcomes), r, o.Reply})
 			}
 		case deliver.Failed:
-			o.Done = true
-			q.Metrics.QueueRecipient(telemetry.QueueFailed)
+			o.Done, became = true, telemetry.QueueFailed
 			failed = append(failed, reported{len(f.Outcomes), r, o.Reply})
 		default:
 			o.Due = q.Now()
 			if len(f.Lanes) == 0 || f.Lanes[0].Failures == 0 { // else the domain's back-off holds
 				o.Due = o.Due.Add(jitter(q.Schedule.after(r.Attempts + 1)))
 			}
-			q.Metrics.QueueRecipient(telemetry.QueueDeferred)
 		}
+		r.Reply = o.Reply
+		q.became(g, r, became, result.TLS)
 		f.Outcomes = append(f.Outcomes, o)
 		f.Audit = append(f.Audit, q.audit(g, r, result)...)
 	}
@@ -196,7 +196,8 @@ func (q *Queue) reconsider(ctx context.Context, g store.Group) store.Finish {
 	for _, r := range g.Rcpts {
 		err := q.decide(ctx, g, r)
 		if err == nil {
-			q.Metrics.QueueRecipient(telemetry.QueueDecided)
+			r.Reply = store.Reply{} // it said why it was held
+			q.became(g, r, telemetry.QueueDecided, "")
 			continue
 		}
 		o := store.Outcome{Rcpt: r.ID, Claim: g.ID, Due: q.Now()}
@@ -207,7 +208,8 @@ func (q *Queue) reconsider(ctx context.Context, g store.Group) store.Finish {
 			if o.Done = permanent(err); o.Done {
 				failed = append(failed, reported{len(f.Outcomes), r, o.Reply})
 				f.Audit = append(f.Audit, store.Audit{Time: q.Now(), Kind: "relay", Subject: g.Copy.Source, Detail: "not sent to " + r.Domain + ", after it was held"})
-				q.Metrics.QueueRecipient(telemetry.QueueFailed)
+				r.Reply = o.Reply
+				q.became(g, r, telemetry.QueueFailed, "")
 			} else {
 				q.Metrics.QueueRecipient(telemetry.QueueDeferred)
 			}

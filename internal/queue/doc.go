@@ -12,6 +12,7 @@
 //	express.go   what comes and is carried at once
 //	attempt.go   one group of recipients: carry it, or have it decided anew
 //	overdue.go   what is late, too late, or taken back by the operator
+//	log.go       the line about what became of a recipient
 //	schedule.go  when to try again
 //	report.go    hands a report to its sender
 //	dsn.go       what a report looks like, RFC 3464, RFC 3461, RFC 6533

@@ -30,8 +30,8 @@ func (q *Queue) overdue(ctx context.Context, g store.Group) store.Finish {
 	}
 	for e, rcpts := range byEvent {
 		if e == eventExpired || e == eventCancelled {
-			for range rcpts {
-				q.Metrics.QueueRecipient(string(e))
+			for _, r := range rcpts {
+				q.became(g, r.rcpt, string(e), "")
 				f.Audit = append(f.Audit, store.Audit{Time: now, Kind: "relay", Subject: g.Copy.Source, Detail: string(e)})
 			}
 		}

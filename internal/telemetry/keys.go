@@ -25,6 +25,12 @@ const (
 	KeyCode = "code"
 	// KeyCommand is the name of a protocol command, without its arguments.
 	KeyCommand = "command"
+	// KeyHost is the name of the host that a copy was carried to.
+	KeyHost = "host"
+	// KeyReply is what a host said: a Said.
+	KeyReply = "reply"
+	// KeyQueued is the id of a recipient in the queue, as postern queue lists it.
+	KeyQueued = "queued"
 	// KeyResult is how something ended, one short word.
 	KeyResult = "result"
 	// KeyReason is why, a few fixed words.

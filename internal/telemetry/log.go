@@ -65,6 +65,10 @@ func (h *hider) replace(groups []string, a slog.Attr) slog.Attr {
 	case slog.KindString:
 		a.Value = h.scrub(a.Value)
 	case slog.KindAny:
+		if said, ok := a.Value.Any().(Said); ok {
+			a.Value = h.said(said)
+			break
+		}
 		// What this prints is what the text handler would print; the JSON handler
 		// keeps the value's own form unless there is something to hide in it.
 		if strings.Contains(fmt.Sprintf("%+v", a.Value.Any()), "@") {
@@ -91,4 +95,30 @@ func (h *hider) scrub(v slog.Value) slog.Value {
 		return v
 	}
 	return slog.StringValue(h.addrSpec.ReplaceAllStringFunc(s, h.hash))
+}
+
+// Said is what somebody said about a mail address: a next hop's reply for instance, which
+// may repeat the address, or its local-part alone. Both are hidden unless addresses are
+// asked for.
+type Said struct{ Text, About string }
+
+// MarshalText implements encoding.TextMarshaler, which both formats of the log ask.
+func (s Said) MarshalText() ([]byte, error) { return []byte(s.Text), nil }
+
+// said hides the address that a text is about, and every other.
+func (h *hider) said(s Said) slog.Value {
+	text := h.scrub(slog.StringValue(s.Text)).String()
+	local := strings.Trim(s.About[:max(strings.LastIndexByte(s.About, '@'), 0)], `"`)
+	if local == "" {
+		return slog.StringValue(text)
+	}
+	pattern := regexp.QuoteMeta(local)
+	if len(local) < 3 { // else it is within every other word
+		pattern = `\b` + pattern + `\b`
+	}
+	find, err := regexp.Compile("(?i)" + pattern)
+	if err != nil { // it is not UTF-8
+		return slog.StringValue(h.hash(text))
+	}
+	return slog.StringValue(find.ReplaceAllLiteralString(text, h.hash(s.About)))
 }

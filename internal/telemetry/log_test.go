@@ -52,12 +52,15 @@ func TestNoAddressInLog(t *testing.T) {
 		"with":            func(l *slog.Logger) { l.With(KeyRcpt, canary).Info("x") },
 		"quoted local":    func(l *slog.Logger) { l.Info("x", "other", `"alice.canary"@secret.example`) },
 		"slice elsewhere": func(l *slog.Logger) { l.Info("x", "other", []string{"a", canary}) },
-		"struct":          func(l *slog.Logger) { l.Info("x", "other", struct{ A string }{canary}) },
+		"said": func(l *slog.Logger) {
+			l.Info("x", KeyReply, Said{"550 <Alice.Canary@secret.example>: ALICE.CANARY is not here", canary})
+		},
+		"struct": func(l *slog.Logger) { l.Info("x", "other", struct{ A string }{canary}) },
 	}
 	for name, way := range ways {
 		for _, format := range []string{"text", "json"} {
 			got := lines(format, false, way)
-			if strings.Contains(got, "alice.canary") || strings.Contains(got, "secret.example") {
+			if strings.Contains(strings.ToLower(got), "alice.canary") || strings.Contains(got, "secret.example") {
 				t.Errorf("%s, %s: the log shows the address: %s", name, format, got)
 			}
 			if !strings.Contains(got, "~") {
@@ -72,6 +75,31 @@ func TestAddressesOnRequest(t *testing.T) {
 	got := lines("text", true, func(l *slog.Logger) { l.Info("x", KeyFrom, canary, KeyIP, "192.0.2.1") })
 	if !strings.Contains(got, canary) || !strings.Contains(got, "192.0.2.1") {
 		t.Errorf("addresses were asked for: %s", got)
+	}
+	for _, format := range []string{"text", "json"} {
+		got := lines(format, true, func(l *slog.Logger) { l.Info("x", KeyReply, Said{"no alice.canary here", canary}) })
+		if !strings.Contains(got, `"no alice.canary here"`) {
+			t.Errorf("%s: addresses were asked for: %s", format, got)
+		}
+	}
+}
+
+// What somebody said stays readable around the address that it is about.
+func TestSaid(t *testing.T) {
+	t.Parallel()
+	h := newHider()
+	for _, row := range []struct{ text, about, want string }{
+		{"come again", canary, "come again"},
+		{"no alice.canary here", canary, "no " + h.hash(canary) + " here"},
+		{"a mailbox a is not", "a@b.example", h.hash("a@b.example") + " mailbox " + h.hash("a@b.example") + " is not"},
+		{"nobody", "", "nobody"},
+		{"nobody", `"x y"@b.example`, "nobody"},
+		{"no x y here", `"x y"@b.example`, "no " + h.hash(`"x y"@b.example`) + " here"},
+		{"no \xff here", "\xffabc@b.example", h.hash("no \xff here")},
+	} {
+		if got := h.said(Said{row.text, row.about}).String(); got != row.want {
+			t.Errorf("%q about %q: %q, want %q", row.text, row.about, got, row.want)
+		}
 	}
 }
 
