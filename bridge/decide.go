@@ -247,10 +247,14 @@ func (t *transaction) refused(m *arrival, copies []mailCopy) error {
 	for _, c := range copies {
 		switch {
 		case c.protection.MayRest() && !c.elsewhere, c.protection.MayLeave() && c.elsewhere:
+			continue
 		case c.protection.Level() == mail.Deferred:
 			deferred++
 		default:
 			refused++
+		}
+		if c.elsewhere {
+			t.Metrics.BridgeOutgoing(c.protection.Level().String(), len(c.recipients))
 		}
 	}
 	if refused+deferred == 0 {

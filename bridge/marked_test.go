@@ -122,6 +122,14 @@ func TestMarkedInsecure5Counted(t *testing.T) {
 	o := newOutbound(t, func(o *Options) { o.Metrics = m })
 	o.correspondent("bob@there.test")
 	o.mustSubmit(letter("", "x@y.test"), "bob@there.test", "dave@there.test", "fred@there.test", "alice@here.test")
+	// Nor are those forgotten because of whom a message was not taken.
+	o.source.set("eve@there.test", true)
+	if _, err := o.submit(letter("", "x@y.test"), "eve@there.test"); codeOf(err) != 451 {
+		t.Error(err)
+	}
+	if _, err := o.submit(strings.Replace(letter("", "x@y.test"), "a secret", "[secure] a secret", 1), "dave@there.test", "bob@there.test"); codeOf(err) != 550 {
+		t.Error(err)
+	}
 	families, err := m.Gatherer().Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +143,7 @@ func TestMarkedInsecure5Counted(t *testing.T) {
 			got[metric.GetLabel()[0].GetValue()] = metric.GetCounter().GetValue()
 		}
 	}
-	if got["clear"] != 2 || got["sealed"] != 1 || got["end-to-end"] != 0 {
+	if got["clear"] != 2 || got["sealed"] != 1 || got["end-to-end"] != 0 || got["deferred"] != 1 || got["refused"] != 1 {
 		t.Errorf("%v", got)
 	}
 }

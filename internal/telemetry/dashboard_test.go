@@ -67,7 +67,9 @@ func TestDashboard(t *testing.T) {
 		}
 	}
 	for _, n := range []string{"postern_keydir_lookups_total", "postern_keydir_lookup_seconds_bucket", "postern_keydir_changes_total",
-		"postern_keydir_published_total", "postern_smtpd_messages_total", "postern_bridge_messages_total", "postern_bridge_held"} {
+		"postern_keydir_published_total", "postern_smtpd_messages_total", "postern_bridge_messages_total", "postern_bridge_held",
+		"postern_bridge_outgoing_total", "postern_queue_recipients_total", "postern_queue_waiting", "postern_queue_oldest_seconds",
+		"postern_deliver_tls_total"} {
 		if !shown[n] {
 			t.Errorf("%s is not shown", n)
 		}

@@ -53,7 +53,7 @@ const (
 func bridgeClasses() []string { return []string{ClassSealed, ClassEncrypted, ClassHeld, ClassNotice} }
 
 // outgoingLevels are the levels of postern_bridge_outgoing_total, as mail.Level names
-// them.
+// them. Refused and deferred are those recipients because of whom a message was not taken.
 func outgoingLevels() []string {
 	return []string{"refused", "deferred", "clear", "tls", "held", "sealed", "end-to-end"}
 }
