@@ -109,6 +109,16 @@ func TestP3_UnknownIsNotNone(t *testing.T) {
 	if len(all) != 1 || !strings.Contains(all[0].Content, "\r\nPostern-Delivery: insecure; reason=no-certificate\r\n") || !strings.Contains(all[0].Content, canary) {
 		t.Errorf("to carol came %+v", all)
 	}
+
+	// Nothing of it is left behind: not in the database's log, and in no file without a name.
+	searchTree(t, canaryNeedles(canary), a.dir, a.tmp).none(t, "the sender's server when it has left")
+	open, _ := searchOpenFiles(t, a.pid(), canaryNeedles(canary))
+	open.none(t, "the sender's server when it has left, in open files")
+	a.stop()
+	searchTree(t, canaryNeedles(canary), a.dir, a.tmp).none(t, "the sender's server after its end")
+	if strings.Contains(a.log.String(), canary) {
+		t.Error("it is in the log")
+	}
 }
 
 // noDirectory starts a web server of that name which has nothing.
