@@ -161,7 +161,7 @@ func (d *departure) seal(ctx context.Context, m *arrival, c mailCopy, o *store.O
 	}
 	outer := message.Outer{
 		Prepend:     append(slices.Clone(d.trace), h.Only("Autocrypt", "Auto-Submitted", "Sender")...),
-		KeepSubject: !c.order.HideSubject, Boundary: "postern_" + d.source,
+		KeepSubject: !c.order.HideSubject, Boundary: sealedBoundary + d.source,
 	}
 	head := message.OuterHeader(h, outer)
 	var end message.HeaderEnd

@@ -145,6 +145,30 @@ func TestPassThroughReframed(t *testing.T) {
 	}
 }
 
+// TestP5ResentIsNotEndToEnd: what a gateway sealed does not become end-to-end by being sent
+// once more as it is, neither in words nor for a rule.
+func TestP5ResentIsNotEndToEnd(t *testing.T) {
+	t.Parallel()
+	o := newOutbound(t, withPolicy(t, "[[rule]]\nname = \"e2e\"\nwhen = 'recipient startsWith \"strict\"'\nfloor = \"end-to-end\"\n"))
+	o.correspondent("bob@there.test")
+	o.correspondent("strict@there.test")
+	o.mustSubmit(letter("", "bob@there.test"), "bob@there.test")
+	_, sealed, _ := bytes.Cut(o.one().raw, []byte("\r\nAutocrypt:"))
+	again := "X-First: line\r\nAutocrypt:" + string(sealed)
+	if _, err := o.submit(again, "strict@there.test"); codeOf(err) != 550 {
+		t.Errorf("for a rule that wants end-to-end: %v", err)
+	}
+	receipt := o.mustSubmit(again, "bob@there.test", "dave@there.test")
+	if receipt.Outcomes[0].Level != mail.Sealed || receipt.Outcomes[1].Level != mail.Clear {
+		t.Errorf("%+v", receipt.Outcomes)
+	}
+	for _, w := range o.queued() {
+		if w.Level == mail.EndToEnd {
+			t.Errorf("%s waits as end-to-end", w.addresses())
+		}
+	}
+}
+
 // TestMisaddressed: a message that was encrypted to others, for certain, is refused and
 // names who could not read it.
 func TestMisaddressed(t *testing.T) {

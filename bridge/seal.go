@@ -133,7 +133,7 @@ func (b *Bridge) compose(c *ciphertext, h message.Header, trace []byte, r recipi
 	if err != nil {
 		return nil, fmt.Errorf("wrap session key: %w", err)
 	}
-	outer := message.Outer{Prepend: trace, KeepSubject: b.rules.Load().KeepSubject, Boundary: "postern_" + c.id}
+	outer := message.Outer{Prepend: trace, KeepSubject: b.rules.Load().KeepSubject, Boundary: sealedBoundary + c.id}
 	head := append(message.OuterHeader(h, outer), c.sealing.Head(wrapped)...)
 	tail := append(c.sealing.Tail(wrapped), message.ClosingBoundary(outer)...)
 	top := message.SealedStructure(head, c.data.size(), pgp.Lines(c.data.size()), tail)
