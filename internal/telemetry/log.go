@@ -109,7 +109,7 @@ func (s Said) MarshalText() ([]byte, error) { return []byte(s.Text), nil }
 func (h *hider) said(s Said) slog.Value {
 	text := h.scrub(slog.StringValue(s.Text)).String()
 	local := strings.Trim(s.About[:max(strings.LastIndexByte(s.About, '@'), 0)], `"`)
-	if local == "" {
+	if local == "" || !strings.Contains(strings.ToLower(text), strings.ToLower(local)) {
 		return slog.StringValue(text)
 	}
 	pattern := regexp.QuoteMeta(local)

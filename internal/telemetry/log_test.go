@@ -95,7 +95,8 @@ func TestSaid(t *testing.T) {
 		{"nobody", "", "nobody"},
 		{"nobody", `"x y"@b.example`, "nobody"},
 		{"no x y here", `"x y"@b.example`, "no " + h.hash(`"x y"@b.example`) + " here"},
-		{"no \xff here", "\xffabc@b.example", h.hash("no \xff here")},
+		{"no \xffabc here", "\xffabc@b.example", h.hash("no \xffabc here")},
+		{"no xffabc here", "\xffabc@b.example", "no xffabc here"},
 	} {
 		if got := h.said(Said{row.text, row.about}).String(); got != row.want {
 			t.Errorf("%q about %q: %q, want %q", row.text, row.about, got, row.want)
