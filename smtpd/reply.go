@@ -62,14 +62,20 @@ func (c *conn) refuse(err error) int {
 	e := mail.AsError(err)
 	id := ""
 	var known *mail.Error
+	args := []any{telemetry.KeyCode, e.Enhanced}
+	if c.login != nil {
+		args = append(args, telemetry.KeyAccount, c.login.account.String())
+	}
 	switch {
 	case !errors.As(err, &known):
 		id = c.logID()
 		c.event(slog.LevelError, "transaction failed", telemetry.KeyError, err)
 	case e.Cause != nil:
-		c.event(slog.LevelInfo, "refused", telemetry.KeyCode, e.Enhanced, telemetry.KeyError, e.Cause)
+		c.event(slog.LevelInfo, "refused", append(args, telemetry.KeyError, e.Cause)...)
+	case c.login != nil: // one of our users will ask why
+		c.event(slog.LevelInfo, "refused", args...)
 	default:
-		c.event(slog.LevelDebug, "refused", telemetry.KeyCode, e.Enhanced)
+		c.event(slog.LevelDebug, "refused", args...)
 	}
 	c.Metrics.SMTPRejection(reason(e))
 	c.out = appendError(c.out, e, id)

@@ -128,6 +128,25 @@ func TestSubmissionSource(t *testing.T) {
 	}
 }
 
+// Who runs the server can see whose message was refused, and why, but for the words.
+func TestSubmissionRefusalIsLogged(t *testing.T) {
+	t.Parallel()
+	server, config := selfSigned(t)
+	r := startSubmissions(t, Options{TLS: server}, Submission{})
+	c := r.dialTLS(t, config)
+	c.want("220 ")
+	c.do("EHLO here.test", "250 ")
+	c.do("AUTH PLAIN "+plainLogin, "235 2.7.0")
+	c.do("MAIL FROM:<alice@example.org>", "250 ")
+	c.do("RCPT TO:<early@example.net>", "250 ")
+	c.do("DATA", "354 ")
+	c.send("x\r\n.\r\n")
+	c.want("550 5.7.0 do not want it")
+	if log := r.log.String(); !strings.Contains(log, "level=INFO msg=refused code=5.7.0 account=alice@example.org id=") {
+		t.Errorf("the log says: %s", log)
+	}
+}
+
 // Nothing secret may be said before TLS, and TLS forgets who said what before.
 func TestSubmissionNeedsTLS(t *testing.T) {
 	t.Parallel()
