@@ -10,6 +10,7 @@
 //
 //	queue.go     Options, Run: claims, workers, leases, the end
 //	express.go   what comes and is carried at once
+//	slow.go      what takes long gives up its place
 //	attempt.go   one group of recipients: carry it, or have it decided anew
 //	overdue.go   what is late, too late, or taken back by the operator
 //	log.go       the line about what became of a recipient

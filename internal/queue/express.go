@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"context"
+
 	"postern/internal/store"
 )
 
@@ -10,21 +12,21 @@ import (
 // waits for a claim, and so does all of it while the queue does not run, and behind what
 // waits for room already.
 func (q *Queue) Express(lanes []store.Lane, commit func(store.Express) ([]store.Group, error)) error {
-	x, end := q.reserve(lanes)
+	x, work, end := q.reserve(lanes)
 	defer end()
 	groups, err := commit(x)
 	for _, g := range groups {
-		q.start(q.work, g, q.attempt)
+		q.start(work, g, x.Until, q.attempt)
 	}
 	return err
 }
 
 // reserve keeps room for groups of lanes, and the queue from ending, until end is called.
-func (q *Queue) reserve(lanes []store.Lane) (x store.Express, end func()) {
+func (q *Queue) reserve(lanes []store.Lane) (x store.Express, work context.Context, end func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.open {
-		return x, func() {}
+	if q.work == nil {
+		return x, nil, func() {}
 	}
 	x.Owner, x.Until = q.Owner, q.Now().Add(leaseTime)
 	for _, l := range lanes {
@@ -40,7 +42,7 @@ func (q *Queue) reserve(lanes []store.Lane) (x store.Express, end func()) {
 		}
 	}
 	q.workers.Add(1)
-	return x, func() {
+	return x, q.work, func() {
 		q.mu.Lock()
 		for _, l := range x.Lanes {
 			q.hold(l, -1)

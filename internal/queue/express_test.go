@@ -93,7 +93,7 @@ func TestExpressBounds(t *testing.T) {
 		return all(deliver.Result{Status: deliver.Delivered})(ctx, r)
 	})
 	b.run(b.queue)
-	b.until("running", func() bool { b.queue.mu.Lock(); defer b.queue.mu.Unlock(); return b.queue.open })
+	b.until("running", func() bool { b.queue.mu.Lock(); defer b.queue.mu.Unlock(); return b.queue.work != nil })
 	failed := errors.New("failed")
 	for range 10 {
 		err := b.queue.Express([]store.Lane{{Domain: "x.test"}}, func(x store.Express) ([]store.Group, error) {
@@ -137,12 +137,12 @@ func TestExpressStop(t *testing.T) {
 		return all(deliver.Result{Code: 451, Enhanced: "4.4.7"})(ctx, r)
 	})
 	stop := b.run(b.queue)
-	b.until("running", func() bool { b.queue.mu.Lock(); defer b.queue.mu.Unlock(); return b.queue.open })
+	b.until("running", func() bool { b.queue.mu.Lock(); defer b.queue.mu.Unlock(); return b.queue.work != nil })
 	o := b.copyFor(mail.Sealed, nil, "a@there.test")
 	noError(t, b.queue.Express([]store.Lane{{Domain: "there.test"}}, func(x store.Express) ([]store.Group, error) {
 		ended := make(chan struct{})
 		go func() { defer close(ended); stop() }()
-		b.until("stopping", func() bool { b.queue.mu.Lock(); defer b.queue.mu.Unlock(); return !b.queue.open })
+		b.until("stopping", func() bool { b.queue.mu.Lock(); defer b.queue.mu.Unlock(); return b.queue.work == nil })
 		select {
 		case <-ended:
 			t.Error("ended during a commit")
@@ -177,9 +177,9 @@ func TestExpressTurn(t *testing.T) {
 		o := newBed(t).options(nil)
 		o.PerDomain = 2
 		q := New(o)
-		q.setOpen(true, t.Context())
+		q.open(t.Context())
 		q.full(test.got, test.room, test.busy)
-		granted, end := q.reserve([]store.Lane{x, y})
+		granted, _, end := q.reserve([]store.Lane{x, y})
 		if !slices.Equal(granted.Lanes, test.want) || q.short != (len(test.want) < 2) {
 			t.Errorf("%s: granted %v", name, granted.Lanes)
 		}
@@ -189,14 +189,38 @@ func TestExpressTurn(t *testing.T) {
 	o := newBed(t).options(nil)
 	o.PerDomain = 1
 	q := New(o)
-	q.setOpen(true, t.Context())
-	_, first := q.reserve([]store.Lane{x})
-	second, end := q.reserve([]store.Lane{x, y})
+	q.open(t.Context())
+	_, _, first := q.reserve([]store.Lane{x})
+	second, _, end := q.reserve([]store.Lane{x, y})
 	end()
 	first()
-	third, end := q.reserve([]store.Lane{x})
+	third, _, end := q.reserve([]store.Lane{x})
 	end()
 	if !slices.Equal(second.Lanes, []store.Lane{y}) || len(third.Lanes) != 0 || !q.short {
 		t.Errorf("granted %v, then %v", second.Lanes, third.Lanes)
+	}
+}
+
+// TestExpressTooLate: what took so long to commit that somebody else may have it in hand
+// by now is not carried once more.
+func TestExpressTooLate(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	b.run(b.queue)
+	b.until("running", func() bool { b.queue.mu.Lock(); defer b.queue.mu.Unlock(); return b.queue.work != nil })
+	o := b.copyFor(mail.Sealed, nil, "a@there.test")
+	noError(t, b.queue.Express([]store.Lane{{Domain: "there.test"}}, func(x store.Express) ([]store.Group, error) {
+		_, groups, err := b.store.CommitExpress(context.Background(), store.Batch{Outgoing: []store.Outgoing{o}}, x)
+		if len(groups) != 1 {
+			t.Errorf("%d groups", len(groups))
+		}
+		b.clock.Advance(leaseTime)
+		b.until("it was claimed", func() bool { return b.attempts("there.test") == 1 })
+		return groups, err
+	}))
+	b.until("delivered", func() bool { return len(b.rows()) == 0 })
+	b.queue.workers.Wait()
+	if n := b.attempts("there.test"); n != 1 {
+		t.Errorf("carried %d times", n)
 	}
 }

@@ -108,8 +108,7 @@ type Queue struct {
 	short   bool
 	behind  map[store.Lane]bool
 	crowded bool
-	// open says that Express may take something in hand, and work is what for.
-	open bool
+	// work is that of what Express takes in hand; nil: it may take nothing.
 	work context.Context
 
 	workers sync.WaitGroup
@@ -165,20 +164,27 @@ func (q *Queue) Run(ctx context.Context) error {
 	q.count(ctx)
 	var late sync.WaitGroup
 	late.Go(func() { q.watchLate(ctx, work) })
-	q.setOpen(true, work)
+	q.open(work)
 	q.dispatch(ctx, work, wakes)
-	q.setOpen(false, work)
+	q.shut()
 	late.Wait()
 	q.drain(cancel)
 	return nil
 }
 
-// setOpen lets Express take something in hand, or no more. Before, what a process that is
-// no more had in hand has to be taken back.
-func (q *Queue) setOpen(open bool, work context.Context) {
+// open lets Express take something in hand. Before, what a process that is no more had in
+// hand has to be taken back.
+func (q *Queue) open(work context.Context) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.open, q.work = open, work
+	q.work = work
+}
+
+// shut lets Express take nothing in hand any more.
+func (q *Queue) shut() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.work = nil
 }
 
 // every calls f from time to time until ctx ends.
@@ -244,11 +250,12 @@ func (q *Queue) take(ctx, work context.Context) time.Duration {
 		return lookEvery
 	}
 	now := q.Now()
+	until := now.Add(leaseTime)
 	err := q.renewLate(ctx, now)
 	var got store.Claimed
 	if err == nil {
 		got, err = q.Store.ClaimOutgoing(ctx, store.Claim{
-			Owner: q.Owner, Now: now, Until: now.Add(leaseTime), Limit: room, PerLane: q.PerDomain, Busy: busy,
+			Owner: q.Owner, Now: now, Until: until, Limit: room, PerLane: q.PerDomain, Busy: busy,
 		})
 	}
 	q.note(ctx, err)
@@ -256,7 +263,7 @@ func (q *Queue) take(ctx, work context.Context) time.Duration {
 		return askAgain
 	}
 	for _, g := range got.Groups {
-		q.start(work, g, q.attempt)
+		q.start(work, g, until, q.attempt)
 	}
 	if q.full(got.Groups, room, busy) || got.Next.IsZero() {
 		return lookEvery
@@ -294,11 +301,12 @@ func (q *Queue) takeLate(ctx, work context.Context, slots chan struct{}) bool {
 		return false
 	}
 	now := q.Now()
+	until := now.Add(leaseTime)
 	err := q.renewLate(ctx, now)
 	var groups []store.Group
 	if err == nil {
 		groups, err = q.Store.ClaimOverdue(ctx, store.Overdue{
-			Owner: q.Owner, Now: now, Until: now.Add(leaseTime), Limit: overdueLimit, Age: q.Schedule.overdue(),
+			Owner: q.Owner, Now: now, Until: until, Limit: overdueLimit, Age: q.Schedule.overdue(),
 		})
 	}
 	q.note(ctx, err)
@@ -312,10 +320,12 @@ func (q *Queue) takeLate(ctx, work context.Context, slots chan struct{}) bool {
 			q.finish(work, store.Finish{Outcomes: giveBack(g, now)})
 			continue
 		}
-		q.start(work, g, func(ctx context.Context, g store.Group) store.Finish {
+		if !q.start(work, g, until, func(ctx context.Context, g store.Group) store.Finish {
 			defer func() { <-slots }()
 			return q.overdue(ctx, g)
-		})
+		}) {
+			<-slots
+		}
 	}
 	return len(groups) > 0
 }
@@ -354,12 +364,18 @@ func (q *Queue) hold(l store.Lane, n int) {
 	}
 }
 
-// start has a worker do what is to be done with a group, and record it.
-func (q *Queue) start(ctx context.Context, g store.Group, do func(context.Context, store.Group) store.Finish) {
+// start has a worker do what is to be done with a group whose lease was given until then,
+// and record it. It returns false if that is too late: the machine slept, or the disk
+// hung, and the group may be somebody else's by now, or will be soon. Whatever is in hand
+// has a lease that lasts until it is renewed.
+func (q *Queue) start(ctx context.Context, g store.Group, until time.Time, do func(context.Context, store.Group) store.Finish) bool {
 	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.Now().Before(until.Add(-leaseTime / 2)) {
+		return false
+	}
 	q.hand[g.ID] = g
 	q.hold(g.Lane, 1)
-	q.mu.Unlock()
 	q.workers.Go(func() {
 		end := q.giveWay(g.Lane)
 		f := q.perform(ctx, g, do)
@@ -373,6 +389,7 @@ func (q *Queue) start(ctx context.Context, g store.Group, do func(context.Contex
 			q.free()
 		}
 	})
+	return true
 }
 
 // free has it looked for more work.
