@@ -116,6 +116,7 @@ var dependencies = map[string]string{
 	"github.com/expr-lang/expr":           "expressions in policy.toml",
 	"github.com/miekg/dns":                "DNS with the AD bit, and types that package net has not",
 	"github.com/prometheus/client_golang": "metrics",
+	"github.com/prometheus/common":        "reading the metrics in a test",
 	"github.com/redis/go-redis/v9":        "Redis, for what the nodes of a cluster share and may lose",
 	"github.com/rogpeppe/go-internal":     "testscript, for the command line's scenarios",
 	"golang.org/x/net":                    "IDNA (RFC 5890)",
